@@ -1,0 +1,107 @@
+"""What a service is made of: something that can be started, stopped and watched.
+
+A backend knows how to do it and nothing else: when to start or stop is decided in `lifecycle`,
+and a backend never acts on its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where a started service listens.
+
+    `has_healthcheck` is true where the backend itself reports health (Docker's HEALTHCHECK).
+    """
+
+    host: str
+    port: int
+    has_healthcheck: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a part of a service ended.
+
+    `code` is the exit status as Docker gives it (128 + signal number for a signal), `log_tail`
+    the last lines it wrote, oldest first; at most 20 lines of at most 500 characters.
+    """
+
+    part: str
+    code: int
+    out_of_memory: bool = False
+    log_tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a service looks like from outside at one moment.
+
+    `running` is true only if every part that must run does, and none is paused. `healthy` is
+    None where the backend has no healthcheck. `exit` says how a part ended since the last
+    start, if one did: a one-shot dependency that ended with 0 is not an exit.
+    """
+
+    running: bool
+    healthy: bool | None = None
+    exit: Exit | None = None
+
+
+class Backend(Protocol):
+    """One service's unit of starting and stopping.
+
+    Start and stop are idempotent and never run at the same time: the caller sees to that. A
+    cancelled call returns only when nothing is pending at the daemon any more.
+    """
+
+    async def start(self, launched: Callable[[], None]) -> Upstream:
+        """Start all parts in order, or what is missing of them; heal paused ones.
+
+        Returns when every part has been started and what the order waits for (dependencies that
+        must be healthy or complete) has happened; whether the service answers is found out by
+        `readiness`.
+
+        Args:
+            launched: called once, when preparation (image pull or build) is over and the first
+                container is about to start: from here `startTimeout` counts.
+        Raises:
+            BackendUnreachable: the daemon did not answer; safe to retry.
+            BackendRefused: it answered no, or a part ended; carries the reason for clients.
+        """
+        ...
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Stop all parts in reverse order; do nothing if all are stopped.
+
+        Args:
+            grace_seconds: time between SIGTERM and SIGKILL; at least 0.
+        Raises:
+            BackendUnreachable: the daemon did not answer; safe to retry.
+            BackendRefused: it answered no; retrying will not help.
+        """
+        ...
+
+    async def observe(self) -> Observation:
+        """Look once.
+
+        Raises:
+            BackendUnreachable: the daemon did not answer.
+        """
+        ...
+
+    def watch(self) -> AsyncIterator[Observation]:
+        """Yield an observation now and after every change, for ever.
+
+        Survives a daemon that goes away: backs off, subscribes again, looks again. Yields an
+        `Exit` at the latest one second after it happened.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of connections and watchers; the service keeps running (Compose) or is left to
+        the caller to have stopped before (process)."""
+        ...
