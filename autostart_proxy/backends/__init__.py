@@ -101,6 +101,13 @@ class Backend(Protocol):
         """
         ...
 
+    async def log_tail(self) -> tuple[str, ...]:
+        """The last lines the service's parts wrote, as `Exit.log_tail`; empty if unknown.
+
+        Never raises for a daemon that does not answer: this is only for explaining a failure.
+        """
+        ...
+
     async def close(self) -> None:
         """Let go of connections and watchers; the service keeps running (Compose) or is left to
         the caller to have stopped before (process)."""
