@@ -1,0 +1,579 @@
+"""When to start, hold, admit, drain and stop one service: a pure state machine.
+
+`Lifecycle.handle(event, now)` takes a fact and returns orders; `deadline` says when it wants a
+`Tick` at the latest. It has no clock, no I/O and no locks, and these rules:
+
+- A lease lives here from `Arrived` until it is refused or `Departed`, and nowhere else. "Idle"
+  is decided in the same step that would admit a request, so the two can never cross.
+- After every event one function (`_settle`) follows the state until nothing changes. Waiting
+  leases are answered there and only there, so no path can forget one.
+- starting, draining, stopping and failed always carry a deadline.
+- A request that arrives while the service drains or stops waits and starts it again.
+- A failed start passes through stopping: nothing half-started is left running.
+- `StartBackend` and `StopBackend` supersede each other: who carries them out ends the one
+  before it begins the other, and reports nothing of an operation that was ended.
+- The idle clock starts at the end of the last lease.
+- An event that cannot happen in a state raises `IllegalEvent` and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
+from typing import Generic, TypeAlias, TypeVar, assert_never
+
+from autostart_proxy import errors
+
+L = TypeVar("L", bound=Hashable)
+
+STOP_MARGIN_SECONDS = 60.0
+"""How much longer than `stop_timeout` a stop may take: parts are stopped one after another."""
+
+FAILURE_SHOWN_SECONDS = 60.0
+"""How long a failed service stays `failed` when nobody asks for it again."""
+
+TROUBLE_WINDOW_SECONDS = 60.0
+TROUBLES_PER_WINDOW = 5
+"""At most this many starts in a window may end in trouble before the next has to wait."""
+
+
+class State(Enum):
+    """What a service is doing."""
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
+    {
+        State.STOPPED: frozenset({State.STARTING, State.READY}),
+        State.STARTING: frozenset({State.READY, State.STOPPING}),
+        State.READY: frozenset({State.STARTING, State.DRAINING, State.STOPPED, State.FAILED}),
+        State.DRAINING: frozenset({State.READY, State.STOPPING, State.STOPPED}),
+        State.STOPPING: frozenset({State.STOPPED, State.FAILED}),
+        State.FAILED: frozenset({State.STARTING, State.READY, State.STOPPED}),
+    }
+)
+"""Every legal move; the diagram in docs/lifecycle.md is checked against it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A service's time limits in seconds and its bound on waiting requests.
+
+    `idle_timeout` None means that the service never sleeps by itself.
+    """
+
+    start_timeout: float = 30.0
+    prepare_timeout: float = 900.0
+    idle_timeout: float | None = 900.0
+    stop_timeout: float = 10.0
+    drain_timeout: float = 30.0
+    max_held: int = 1000
+
+
+# Facts.
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived(Generic[L]):
+    """A request wants the service."""
+
+    lease: L
+
+
+@dataclass(frozen=True, slots=True)
+class Departed(Generic[L]):
+    """A request is over, or its client left while it was held."""
+
+    lease: L
+
+
+@dataclass(frozen=True, slots=True)
+class Returned(Generic[L]):
+    """An admitted request found nobody listening and has sent nothing: it waits again."""
+
+    lease: L
+
+
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """Somebody wants the service up without a lease; an operator's word ends a back-off."""
+
+    by_operator: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PutToSleep:
+    """An operator wants the service stopped; requests that already wait are served first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """Preparation is over, the first container starts: from here `start_timeout` counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The service answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartFailed:
+    """The start is over, without a service that answers."""
+
+    reason: errors.StartError
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """The stop is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopFailed:
+    """The stop did not succeed; something may still run."""
+
+    reason: errors.StartError
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRunning:
+    """The service was seen running though it was not started from here."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundStopped:
+    """The service was seen not running; with a reason if it crashed."""
+
+    reason: errors.StartError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The service's limits changed; clocks that run keep their beginning."""
+
+    policy: Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """This service takes no more requests; whatever runs is left running.
+
+    `reason` answers the requests that wait and all that follow.
+    """
+
+    reason: errors.ProxyError
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed."""
+
+
+Event: TypeAlias = (
+    Arrived[L]
+    | Departed[L]
+    | Returned[L]
+    | Woken
+    | PutToSleep
+    | Launched
+    | Started
+    | StartFailed
+    | Stopped
+    | StopFailed
+    | FoundRunning
+    | FoundStopped
+    | Reconfigured
+    | Closed
+    | Tick
+)
+
+
+# Orders.
+
+
+@dataclass(frozen=True, slots=True)
+class StartBackend:
+    """Start what is missing and find out when it answers; supersedes a stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class StopBackend:
+    """Stop everything; supersedes a start."""
+
+
+@dataclass(frozen=True, slots=True)
+class AbandonStop:
+    """End the stop that is under way: it has taken too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admit(Generic[L]):
+    """Forward this request now."""
+
+    lease: L
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Generic[L]):
+    """Answer this request with the reason; its lease is over."""
+
+    lease: L
+    reason: errors.ProxyError
+
+
+@dataclass(frozen=True, slots=True)
+class Cut(Generic[L]):
+    """Abort this request: its drain time is over. Its `Departed` must still follow."""
+
+    lease: L
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The state changed; for logs and metrics."""
+
+    old: State
+    new: State
+
+
+Effect: TypeAlias = StartBackend | StopBackend | AbandonStop | Admit[L] | Refuse[L] | Cut[L] | Moved
+
+
+class IllegalEvent(Exception):
+    """An event that cannot happen now: a bug in the caller, never a client's fault."""
+
+
+class Lifecycle(Generic[L]):
+    """One service's state, its held and flowing leases, and its clocks.
+
+    All times are seconds of one monotonic clock.
+
+    Attributes:
+        state: what the service is doing, since `since`.
+        held: waiting leases and when each arrived, oldest first.
+        flowing: admitted leases and when each arrived.
+        failure: why the last start or stop did not succeed; None once one does.
+        awake_because: who asked for the present or last start.
+        last_start_seconds: from the order to start until `Started`, of the last good start.
+    """
+
+    def __init__(self, policy: Policy, now: float) -> None:
+        self.policy = policy
+        self.state = State.STOPPED
+        self.since = now
+        self.held: dict[L, float] = {}
+        self.flowing: dict[L, float] = {}
+        self.failure: errors.StartError | None = None
+        self.awake_because = ""
+        self.last_start_seconds: float | None = None
+        self._idle_since = now
+        self._launched_at: float | None = None
+        self._wanted = False
+        self._sleep_after_serving = False
+        self._closed: errors.ProxyError | None = None
+        self._troubles: deque[float] = deque(maxlen=TROUBLES_PER_WINDOW)
+        self._effects: list[Effect[L]] = []
+
+    def __repr__(self) -> str:
+        return (
+            f"<Lifecycle {self.state.value} since {self.since:.3f} "
+            f"held={len(self.held)} flowing={len(self.flowing)}>"
+        )
+
+    @property
+    def deadline(self) -> float | None:
+        """When a `Tick` is due at the latest; None while only other events can change anything."""
+        if self._closed is not None:
+            return None
+        match self.state:
+            case State.STOPPED:
+                return None
+            case State.STARTING:
+                return min([self._start_deadline, *self._hold_deadlines().values()])
+            case State.READY:
+                return self.idle_deadline
+            case State.DRAINING:
+                return self.since + self.policy.drain_timeout
+            case State.STOPPING:
+                return self.since + self.policy.stop_timeout + STOP_MARGIN_SECONDS
+            case State.FAILED:
+                return max(self.since + FAILURE_SHOWN_SECONDS, self._due_at)
+            case _:
+                assert_never(self.state)
+
+    @property
+    def idle_deadline(self) -> float | None:
+        """When a ready service goes to sleep; None while it is in use or never sleeps."""
+        if self.flowing or self.state is not State.READY or self.policy.idle_timeout is None:
+            return None
+        return self._idle_since + self.policy.idle_timeout
+
+    def handle(self, event: Event[L], now: float) -> list[Effect[L]]:
+        """Take in a fact and say what is to be done, in order.
+
+        Args:
+            event: what happened.
+            now: when; never before an earlier call's.
+        Raises:
+            IllegalEvent: it cannot have happened; nothing was changed.
+        """
+        effects = self._effects = []
+        match event:
+            case Arrived(lease):
+                self._arrive(lease, now)
+            case Departed(lease):
+                self._depart(lease, now)
+            case Returned(lease):
+                self._return(lease, now)
+            case Woken(by_operator):
+                self._wake(by_operator, now)
+            case PutToSleep():
+                self._put_to_sleep(now)
+            case Launched():
+                self._demand(event, State.STARTING)
+                self._launched_at = now
+            case Started():
+                self._demand(event, State.STARTING)
+                self.last_start_seconds = now - self.since
+                self._become_ready(now)
+            case StartFailed(reason):
+                self._demand(event, State.STARTING)
+                self._fail_start(reason, now)
+            case Stopped():
+                self._demand(event, State.STOPPING)
+                self._move(State.FAILED if self.failure else State.STOPPED, now)
+            case StopFailed(reason):
+                self._demand(event, State.STOPPING)
+                self._fail_stop(reason, now)
+            case FoundRunning():
+                if self.state in (State.STOPPED, State.FAILED):
+                    self.awake_because = "found running"
+                    self._become_ready(now)
+            case FoundStopped(reason):
+                self._lose(reason, now)
+            case Reconfigured(policy):
+                self.policy = policy
+            case Closed(reason):
+                self._closed = reason
+            case Tick():
+                self._tick(now)
+            case _:
+                assert_never(event)
+        self._settle(now)
+        return effects
+
+    def _demand(self, event: Event[L], state: State) -> None:
+        if self.state is not state:
+            raise IllegalEvent(f"{type(event).__name__} while {self.state.value}")
+
+    # Facts about leases.
+
+    def _arrive(self, lease: L, now: float) -> None:
+        if lease in self.held or lease in self.flowing:
+            raise IllegalEvent("this lease has arrived before")
+        if self.state is State.READY and self._closed is None:
+            self.flowing[lease] = now
+            self._effects.append(Admit(lease))
+        elif len(self.held) >= self.policy.max_held:
+            self._effects.append(Refuse(lease, errors.TooManyHeld()))
+        else:
+            self.held[lease] = now
+
+    def _depart(self, lease: L, now: float) -> None:
+        if lease in self.held:
+            del self.held[lease]
+        elif lease in self.flowing:
+            del self.flowing[lease]
+            self._idle_since = now
+        else:
+            raise IllegalEvent("this lease is unknown or over")
+
+    def _return(self, lease: L, now: float) -> None:
+        if lease not in self.flowing:
+            raise IllegalEvent("only an admitted lease can return")
+        self.held[lease] = self.flowing.pop(lease)
+        if self.state is State.READY and self._closed is None:
+            self._start(now)
+
+    # Facts about the service.
+
+    def _wake(self, by_operator: bool, now: float) -> None:
+        if by_operator:
+            self._troubles.clear()
+        self._sleep_after_serving = False
+        match self.state:
+            case State.READY:
+                self._idle_since = now
+            case State.DRAINING:
+                self._become_ready(now)
+            case State.FAILED if now < self._due_at:
+                pass
+            case _:
+                self._wanted = True
+                self.awake_because = "an operator" if by_operator else "a visitor"
+
+    def _put_to_sleep(self, now: float) -> None:
+        self._wanted = False
+        match self.state:
+            case State.READY:
+                self._move(State.DRAINING, now)
+            case State.STARTING if self.held:
+                self._sleep_after_serving = True
+            case State.STARTING:
+                self._stop(now)
+            case _:
+                pass
+
+    def _lose(self, reason: errors.StartError | None, now: float) -> None:
+        """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
+        if self.state is State.READY and reason is not None:
+            self.failure = reason
+            self._troubles.append(now)
+            self._move(State.FAILED, now)
+        elif self.state in (State.READY, State.DRAINING):
+            self._move(State.STOPPED, now)
+
+    def _tick(self, now: float) -> None:
+        deadline = self.deadline
+        if deadline is None or now < deadline:
+            return
+        match self.state:
+            case State.STARTING if now >= self._start_deadline:
+                self._fail_start(self._late_start(), now)
+            case State.STARTING:
+                for lease, expires in self._hold_deadlines().items():
+                    if now >= expires:
+                        self._refuse(lease, errors.HoldExpired(detail="still being prepared"))
+            case State.READY:
+                self._move(State.DRAINING, now)
+            case State.DRAINING:
+                self._effects.extend(Cut(lease) for lease in self.flowing)
+                self._stop(now)
+            case State.STOPPING:
+                self._effects.append(AbandonStop())
+                self._fail_stop(errors.StartFailed(detail="the last stop did not end"), now)
+            case _:  # failed: a stopped service has no deadline
+                self._move(State.STOPPED, now)
+
+    # Moves.
+
+    def _settle(self, now: float) -> None:
+        """Follow state-triggered moves until nothing changes; never ask how we got here."""
+        if self._closed is not None:
+            self._refuse_all(self._closed)
+            return
+        while True:
+            before = self.state
+            match self.state:
+                case State.STOPPED if self.held or self._wanted:
+                    self._start(now)
+                case State.FAILED if (self.held or self._wanted) and now >= self._due_at:
+                    self._start(now)
+                case State.STOPPING | State.FAILED if self.held and self.failure:
+                    self._refuse_all(self.failure)
+                case State.READY if self._sleep_after_serving:
+                    self._admit_all()
+                    self._move(State.DRAINING, now)
+                case State.READY if self.held:
+                    self._admit_all()
+                case State.DRAINING if not self.flowing:
+                    self._stop(now)
+            if self.state is before:
+                return
+
+    def _start(self, now: float) -> None:
+        self.failure = None
+        self._launched_at = None
+        if self.held:
+            self.awake_because = "a request"
+        self._move(State.STARTING, now)
+        self._effects.append(StartBackend())
+
+    def _stop(self, now: float) -> None:
+        self._move(State.STOPPING, now)
+        self._effects.append(StopBackend())
+
+    def _become_ready(self, now: float) -> None:
+        self.failure = None
+        self._wanted = False
+        self._idle_since = now
+        self._move(State.READY, now)
+
+    def _fail_start(self, reason: errors.StartError, now: float) -> None:
+        self.failure = reason
+        self._wanted = False
+        self._sleep_after_serving = False
+        self._troubles.append(now)
+        self._refuse_all(reason)
+        self._stop(now)
+
+    def _fail_stop(self, reason: errors.StartError, now: float) -> None:
+        self.failure = self.failure or reason
+        self._move(State.FAILED, now)
+
+    def _move(self, new: State, now: float) -> None:
+        old, self.state, self.since = self.state, new, now
+        if new is State.DRAINING:
+            self._sleep_after_serving = False
+        self._effects.append(Moved(old, new))
+
+    # Answers.
+
+    def _admit_all(self) -> None:
+        held, self.held = self.held, {}
+        self.flowing.update(held)
+        self._effects.extend(Admit(lease) for lease in held)
+
+    def _refuse(self, lease: L, reason: errors.ProxyError) -> None:
+        del self.held[lease]
+        self._effects.append(Refuse(lease, reason))
+
+    def _refuse_all(self, reason: errors.ProxyError) -> None:
+        for lease in list(self.held):
+            self._refuse(lease, reason)
+
+    # Clocks.
+
+    @property
+    def _start_deadline(self) -> float:
+        if self._launched_at is None:
+            return self.since + self.policy.prepare_timeout + self.policy.start_timeout
+        return self._launched_at + self.policy.start_timeout
+
+    def _late_start(self) -> errors.StartError:
+        if self._launched_at is None:
+            return errors.StartFailed("The service could not be prepared in time.")
+        return errors.HoldExpired()
+
+    def _hold_deadlines(self) -> dict[L, float]:
+        """When each waiting request gives up: only while images are pulled or built.
+
+        Once containers start, all are answered together at the end of the start.
+        """
+        if self._launched_at is not None:
+            return {}
+        limit = self.policy.start_timeout
+        return {lease: max(arrived, self.since) + limit for lease, arrived in self.held.items()}
+
+    @property
+    def _due_at(self) -> float:
+        """When the next start may be tried: at once after one trouble, then 2, 4, 8 s.
+
+        Where the window is full of troubles, when its oldest leaves it.
+        """
+        if not self._troubles:
+            return float("-inf")
+        latest = self._troubles[-1]
+        recent = [at for at in self._troubles if latest - at < TROUBLE_WINDOW_SECONDS]
+        if len(recent) == TROUBLES_PER_WINDOW:
+            return recent[0] + TROUBLE_WINDOW_SECONDS
+        return latest + (2.0 ** (len(recent) - 1) if len(recent) > 1 else 0.0)
