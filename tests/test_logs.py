@@ -1,0 +1,146 @@
+"""What the log lines look like, in the journal and as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+
+from autostart_proxy import logs
+
+_log = logging.getLogger("autostart_proxy.test")
+
+
+@pytest.fixture(autouse=True)
+def root_logger_as_before() -> Iterator[None]:
+    root = logging.getLogger()
+    before, level = list(root.handlers), root.level
+    root.handlers[:] = []
+    yield
+    root.handlers[:] = before
+    root.setLevel(level)
+
+
+def configured(format: Literal["text", "json"] = "text", level: str = "INFO") -> io.StringIO:
+    stream = io.StringIO()
+    logs.configure(format=format, level=level, stream=stream)
+    return stream
+
+
+def one_request() -> None:
+    logs.request(
+        service="a.example",
+        method="GET",
+        status=200,
+        bytes_in=0,
+        bytes_out=12,
+        held_ms=0.04,
+        total_ms=1.26,
+        request_id="abc",
+        client="127.0.0.1",
+    )
+
+
+def test_a_request_is_one_line_of_keys_and_values() -> None:
+    stream = configured()
+    one_request()
+    [line] = stream.getvalue().splitlines()
+    assert line.split(" ", 1)[1] == (
+        "INFO request service=a.example method=GET status=200 in=0 out=12 held_ms=0.0 "
+        "total_ms=1.3 id=abc client=127.0.0.1"
+    )
+
+
+def test_json_lines_are_objects_with_the_same_data() -> None:
+    stream = configured("json")
+    one_request()
+    line = json.loads(stream.getvalue())
+    assert (line["message"], line["level"], line["status"], line["service"]) == (
+        "request",
+        "info",
+        200,
+        "a.example",
+    )
+
+
+def test_values_that_could_be_mistaken_are_quoted() -> None:
+    stream = configured()
+    _log.info("state", extra={"reason": 'a "b"\nc', "empty": ""})
+    assert 'reason="a \\"b\\"\\nc" empty=""' in stream.getvalue()
+
+
+def test_requests_are_not_logged_above_info() -> None:
+    stream = configured(level="WARNING")
+    one_request()
+    assert stream.getvalue() == ""
+
+
+def test_in_the_journal_lines_carry_a_priority_and_no_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    logs.configure(level="DEBUG")
+    for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        _log.log(level, "x")
+    assert capsys.readouterr().err.splitlines() == [
+        "<7>DEBUG x",
+        "<6>INFO x",
+        "<4>WARNING x",
+        "<3>ERROR x",
+        "<2>CRITICAL x",
+    ]
+
+
+def test_every_line_of_a_traceback_carries_the_priority(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
+    logs.configure()
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        _log.exception("x")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 2 and all(line.startswith("<3>") for line in lines)
+
+
+def test_a_traceback_stays_inside_its_json_object() -> None:
+    stream = configured("json")
+    try:
+        raise ValueError("broken")
+    except ValueError:
+        _log.exception("x")
+    assert "ValueError: broken" in json.loads(stream.getvalue())["exception"]
+
+
+async def test_inside_the_loop_lines_are_written_together_but_warnings_at_once() -> None:
+    stream = configured()
+    _log.info("first")
+    assert stream.getvalue() == ""
+    _log.warning("second")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == ["first", "second"]
+    _log.info("third")
+    await asyncio.sleep(0.2)
+    assert stream.getvalue().endswith("third\n")
+
+
+def test_configuring_again_replaces_the_first() -> None:
+    first = configured()
+    second = configured()
+    _log.info("x")
+    assert first.getvalue() == "" and "x" in second.getvalue()
+
+
+def test_a_line_that_cannot_be_formatted_breaks_nothing(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = configured()
+    _log.info("%d", "not a number")
+    _log.info("next")
+    assert "next" in stream.getvalue()
+    assert "Logging error" in capsys.readouterr().err
