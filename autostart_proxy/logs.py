@@ -11,14 +11,19 @@ import asyncio
 import json
 import logging
 import os
+import re
 import sys
+import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, Protocol, TextIO
 
 _RECORD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FLUSH_SECONDS = 0.05
+_PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but space, `"`, `=` and `\`
 
 _access = logging.getLogger("autostart_proxy.access")
+_handler: _Handler | None = None
 
 
 def configure(
@@ -33,18 +38,15 @@ def configure(
         format: `text` for people, `json` for one JSON object per line.
         level: a name of the standard library's levels.
     """
+    global _handler
     stream = stream or sys.stderr
     journal = stream is sys.stderr and "JOURNAL_STREAM" in os.environ
-    handler = _Handler(stream)
-    handler.setFormatter(
-        _JsonFormatter() if format == "json" else _TextFormatter(journal=journal)
-    )
     root = logging.getLogger()
-    for old in list(root.handlers):
-        if isinstance(old, _Handler):
-            old.flush()
-            root.removeHandler(old)
-    root.addHandler(handler)
+    if _handler is not None:
+        root.removeHandler(_handler)
+        _handler.close()
+    _handler = _Handler(stream, _JsonLines() if format == "json" else _TextLines(journal=journal))
+    root.addHandler(_handler)
     root.setLevel(level.upper())
 
 
@@ -62,6 +64,9 @@ def request(
     error_tag: str | None = None,
 ) -> None:
     """Log the end of one request.
+
+    This is the one line of which a busy proxy writes thousands a second, so it goes straight to
+    the handler of `configure`, past the making of a `LogRecord`.
 
     Args:
         service: canonical host of the service, `-` where none was found.
@@ -88,45 +93,54 @@ def request(
     }
     if error_tag is not None:
         data["error"] = error_tag
-    _access.info("request", extra=data)
+    if _handler is None:
+        _access.info("request", extra=data)
+    else:
+        now = datetime.now(UTC)
+        _handler.put(_handler.lines.line(now, logging.INFO, _access.name, "request", data))
 
 
-def _data_of(record: logging.LogRecord) -> dict[str, Any]:
-    return {key: value for key, value in vars(record).items() if key not in _RECORD_KEYS}
+class _Lines(Protocol):
+    """A format: how one line is written."""
+
+    def line(
+        self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
+    ) -> str: ...
 
 
-class _TextFormatter(logging.Formatter):
+class _TextLines:
     """`INFO message key=value ...`, with the time in front where nobody else writes it."""
 
     def __init__(self, *, journal: bool) -> None:
-        super().__init__()
         self._journal = journal
 
-    def format(self, record: logging.LogRecord) -> str:
-        data = " ".join(f"{key}={_quoted(value)}" for key, value in _data_of(record).items())
-        line = f"{record.levelname} {record.getMessage()} {data}".rstrip()
-        if record.exc_info:
-            line += "\n" + self.formatException(record.exc_info)
+    def line(
+        self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
+    ) -> str:
+        trace = data.get("exception")
+        pairs = [f" {key}={_quoted(data[key])}" for key in data if key != "exception"]
+        text = f"{logging.getLevelName(level)} {message}{''.join(pairs)}"
+        if trace:
+            text += f"\n{trace}"
         if self._journal:
-            priority = _priority(record.levelno)
-            return "\n".join(f"<{priority}>{part}" for part in line.split("\n"))
-        return f"{_timestamp(record)} {line}"
+            prefix = f"<{_priority(level)}>"
+            return prefix + text.replace("\n", f"\n{prefix}")
+        return f"{at.isoformat(timespec='milliseconds')} {text}"
 
 
-class _JsonFormatter(logging.Formatter):
+class _JsonLines:
     """One object per line: `time`, `level`, `logger`, `message` and the data."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "time": _timestamp(record),
-            "level": record.levelname.lower(),
-            "logger": record.name,
-            "message": record.getMessage(),
-            **_data_of(record),
+    def line(
+        self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
+    ) -> str:
+        head = {
+            "time": at.isoformat(timespec="milliseconds"),
+            "level": logging.getLevelName(level).lower(),
+            "logger": logger,
+            "message": message,
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps({**head, **data}, default=str)
 
 
 class _Handler(logging.Handler):
@@ -136,29 +150,44 @@ class _Handler(logging.Handler):
     wait at all.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, lines: _Lines) -> None:
         super().__init__()
+        self.lines = lines
         self._stream = stream
-        self._lines: list[str] = []
+        self._waiting: list[str] = []
         self._flush_due = False
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._lines.append(self.format(record))
-            loop = asyncio._get_running_loop()
-            if loop is None or record.levelno >= logging.WARNING:
+            data = {key: value for key, value in vars(record).items() if key not in _RECORD_KEYS}
+            if record.exc_info:
+                data["exception"] = "".join(traceback.format_exception(*record.exc_info)).rstrip()
+            at = datetime.fromtimestamp(record.created, UTC)
+            message = record.getMessage()
+            self.put(self.lines.line(at, record.levelno, record.name, message, data))
+            if record.levelno >= logging.WARNING:
                 self.flush()
-            elif not self._flush_due:
-                self._flush_due = True
-                loop.call_later(_FLUSH_SECONDS, self.flush)
         except Exception:  # as logging.Handler documents: a log never breaks its program
             self.handleError(record)
 
+    def put(self, line: str) -> None:
+        """Write a line soon."""
+        self._waiting.append(line)
+        if self._flush_due:
+            return
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+        else:
+            self._flush_due = True
+            loop.call_later(_FLUSH_SECONDS, self.flush)
+
     def flush(self) -> None:
         self._flush_due = False
-        lines, self._lines = self._lines, []
-        if lines:
-            self._stream.write("\n".join(lines) + "\n")
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._stream.write("\n".join(waiting) + "\n")
             self._stream.flush()
 
     def close(self) -> None:
@@ -168,11 +197,7 @@ class _Handler(logging.Handler):
 
 def _quoted(value: object) -> str:
     text = str(value)
-    return text if text and text.isprintable() and not set(text) & set(' "=') else json.dumps(text)
-
-
-def _timestamp(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    return text if _PLAIN(text) else json.dumps(text)
 
 
 def _priority(level: int) -> int:
