@@ -1,0 +1,95 @@
+"""Puts a service behind its routes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from . import __version__
+from .engine import Engine
+from .errors import InvalidField, InvalidRequest, NotFound, SpeechError
+from .routes import models, openai, state
+from .service import SpeechService
+from .serving import Access, BearerAuth, ClientLeft, error_response
+from .settings import Settings
+
+_SPARE_THREADS = 8
+"""Beside the workers: probing uploads, loading and fetching models, looking up names."""
+
+
+def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
+    """Return the whole service as an ASGI application.
+
+    Args:
+        engine: not touched before the application starts, and then only in threads.
+        settings: of the environment, usually.
+        title: name in the documentation.
+    """
+    service = SpeechService(engine, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        threads = ThreadPoolExecutor(settings.num_workers + _SPARE_THREADS, "speech")
+        asyncio.get_running_loop().set_default_executor(threads)
+        service.start()
+        yield
+        await service.close()
+
+    app = FastAPI(
+        title=title, version=__version__, lifespan=lifespan, root_path=settings.root_path
+    )
+    app.state.service = service
+    for router in (openai.router, models.router, state.router):
+        app.include_router(router)
+    _add_error_handlers(app)
+    # The last one added is the first to see a request: preflights carry no key.
+    if settings.api_key:
+        app.add_middleware(BearerAuth, key=settings.api_key.get_secret_value())
+    if settings.allow_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.allow_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Retry-After"],
+        )
+    app.add_middleware(Access, metrics=service.metrics)
+    return app
+
+
+def _add_error_handlers(app: FastAPI) -> None:
+    """Answer every failure in one shape."""
+
+    @app.exception_handler(SpeechError)
+    async def speech_error(request: Request, error: SpeechError) -> Response:
+        return error_response(error)
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        kind = NotFound if error.status_code == 404 else InvalidRequest
+        body = kind(str(error.detail)).as_openai()
+        return JSONResponse(body, error.status_code, error.headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def field_error(request: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"][1:])
+        return error_response(InvalidField(f"{field}: {first['msg']}", field))
+
+    @app.exception_handler(ClientLeft)
+    async def client_left(request: Request, error: ClientLeft) -> Response:
+        # Nobody reads this; 499 is what the access log of many servers calls it.
+        return Response(status_code=499)
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return error_response(SpeechError("the service failed; its log says why"))

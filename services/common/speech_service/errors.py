@@ -1,0 +1,201 @@
+"""One tree of errors; the status, the machine-readable code and the cure belong to the class.
+
+Rule: OpenAI's clients retry 408, 409, 429 and every 5xx. So whatever would fail again in the same
+way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means "not now".
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+
+class SpeechError(Exception):
+    """A request that cannot be served; never carries a path, a token or a stack trace.
+
+    Args:
+        message: what is wrong and what to do about it, for the person who sent the request.
+        param: name of the request field at fault, if one is.
+    """
+
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "server_error"
+    code: ClassVar[str] = "internal_error"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that belong to this error."""
+        return {}
+
+    def as_openai(self) -> dict[str, dict[str, str | None]]:
+        """Return the body of OpenAI's API: `{"error": {"message", "type", "param", "code"}}`."""
+        return {
+            "error": {
+                "message": self.message,
+                "type": self.type,
+                "param": self.param,
+                "code": self.code,
+            }
+        }
+
+
+class InvalidRequest(SpeechError):
+    """The request can never succeed as it is."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_request"
+
+
+class EmptyFile(InvalidRequest):
+    """The uploaded file has no bytes."""
+
+    code = "empty_file"
+
+
+class UrlBlocked(InvalidRequest):
+    """The address leads where this service may not fetch from."""
+
+    code = "url_blocked"
+
+
+class Unauthorized(InvalidRequest):
+    """The bearer token is missing or wrong."""
+
+    status = 401
+    code = "invalid_api_key"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(InvalidRequest):
+    """No such route or thing."""
+
+    status = 404
+    code = "not_found"
+
+
+class ModelNotFound(NotFound):
+    """No model has this name here, nor can it be fetched."""
+
+    code = "model_not_found"
+
+
+class Conflict(InvalidRequest):
+    """The thing is in a state that forbids the request; only `/api/ps` answers so."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(InvalidRequest):
+    """The body or the file exceeds MAX_UPLOAD_BYTES."""
+
+    status = 413
+    code = "too_large"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # The rest of the body stays unread, so the connection cannot carry another request.
+        return {"Connection": "close"}
+
+
+class TooLong(InvalidRequest):
+    """The audio plays for longer than MAX_AUDIO_SECONDS."""
+
+    status = 413
+    code = "too_long"
+
+
+class NotAudio(InvalidRequest):
+    """The bytes are no audio or video format that is accepted."""
+
+    status = 415
+    code = "not_audio"
+
+
+class InvalidField(InvalidRequest):
+    """A form field or query parameter has a value outside its range."""
+
+    status = 422
+    code = "invalid_field"
+
+
+class NoAudio(InvalidRequest):
+    """A media file without an audio stream, or one of which nothing can be decoded."""
+
+    status = 422
+    code = "no_audio"
+
+
+class QueueFull(SpeechError):
+    """MAX_QUEUED requests are waiting already.
+
+    Args:
+        retry_after: seconds after which a place is likely to be free; at least 1.
+    """
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = max(1, math.ceil(retry_after))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self.retry_after), "Connection": "close"}
+
+
+class ModelUnavailable(SpeechError):
+    """The model cannot be had now, yet may be later.
+
+    Args:
+        code: which condition it is, such as `hub_unreachable`.
+    """
+
+    status = 503
+    code = "model_unavailable"
+
+    def __init__(self, message: str, code: str = "model_unavailable") -> None:
+        super().__init__(message, "model")
+        self._code = code
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "30"}
+
+    def as_openai(self) -> dict[str, dict[str, str | None]]:
+        body = super().as_openai()
+        body["error"]["code"] = self._code
+        return body
+
+
+class ShuttingDown(SpeechError):
+    """The service is about to end and takes no new work."""
+
+    status = 503
+    code = "shutting_down"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": "5", "Connection": "close"}
+
+
+class NoSpace(SpeechError):
+    """The disk that holds uploads is full."""
+
+    status = 507
+    code = "no_space"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Connection": "close"}

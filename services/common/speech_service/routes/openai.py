@@ -1,0 +1,140 @@
+"""OpenAI's audio API: `POST /v1/audio/transcriptions` and `/v1/audio/translations`.
+
+Shapes: https://platform.openai.com/docs/api-reference/audio. The form is read by hand and
+validated afterwards, so that limits apply while it arrives and every error has one shape.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .. import formats
+from ..errors import SpeechError
+from ..formats import ResponseFormat
+from ..forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
+from ..service import SpeechService
+from ..serving import unless_client_leaves
+from ..sse import EventStream, openai_events, segment_events
+from ..transcript import Transcript
+from ..upload import Upload, read_form
+from . import Service
+
+router = APIRouter(tags=["OpenAI audio"])
+
+_JSON = {"text": "One two three.", "usage": {"type": "duration", "seconds": 2.5}}
+_SRT = "1\n00:00:00,120 --> 00:00:01,480\nOne two three.\n\n"
+ERRORS: dict[int | str, dict[str, Any]] = {
+    code: {
+        "description": text,
+        "content": {
+            "application/json": {
+                "example": {
+                    "error": {
+                        "message": "…",
+                        "type": "invalid_request_error",
+                        "param": None,
+                        "code": tag,
+                    }
+                }
+            }
+        },
+    }
+    for code, text, tag in (
+        (400, "empty file, or word times in a format without them", "empty_file"),
+        (401, "API key missing or wrong", "invalid_api_key"),
+        (404, "unknown model", "model_not_found"),
+        (413, "file too large, or audio too long", "too_large"),
+        (415, "no audio format that is accepted", "not_audio"),
+        (422, "bad field, or no audio stream in the file", "invalid_field"),
+        (429, "queue full; see Retry-After", "queue_full"),
+        (503, "the model cannot be had now", "model_unavailable"),
+    )
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "the transcript in the format asked for",
+        "content": {
+            "application/json": {"example": _JSON},
+            "text/plain": {"example": _SRT},
+            "text/vtt": {"example": "WEBVTT\n\n" + _SRT[2:].replace(",", ".")},
+            "text/event-stream": {
+                "example": 'data: {"type":"transcript.text.delta","delta":"One"}\n\n'
+            },
+        },
+    },
+    **ERRORS,
+}
+
+
+@router.post(
+    "/v1/audio/transcriptions",
+    summary="Transcribe a recording in its own language",
+    openapi_extra=openapi_body(TranscriptionForm),
+    responses=_RESPONSES,
+)
+async def transcriptions(
+    request: Request, service: Service, stream_format: str | None = None
+) -> Response:
+    """Answer in `response_format`, or with `stream=true` as OpenAI's server-sent events.
+
+    `stream_format=fws` streams each segment in the response format instead.
+    """
+    return await _speech(request, service, TranscriptionForm, stream_format)
+
+
+@router.post(
+    "/v1/audio/translations",
+    summary="Translate a recording into English text",
+    openapi_extra=openapi_body(TranslationForm),
+    responses=_RESPONSES,
+)
+async def translations(
+    request: Request, service: Service, stream_format: str | None = None
+) -> Response:
+    """Answer as transcriptions do; `language` is always `en`."""
+    return await _speech(request, service, TranslationForm, stream_format)
+
+
+async def _speech(
+    request: Request,
+    service: SpeechService,
+    kind: type[TranscriptionForm] | type[TranslationForm],
+    stream_format: str | None,
+) -> Response:
+    service.jobs.check()
+    upload, asked = await _receive(request, service, kind)
+    starting = service.submit(upload.file, asked.model, asked.options)
+    job = await unless_client_leaves(request, starting)
+    if asked.stream:
+        fws = stream_format == "fws"
+        return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)
+    return answer(await unless_client_leaves(request, job.transcript()), asked)
+
+
+async def _receive(
+    request: Request,
+    service: SpeechService,
+    kind: type[TranscriptionForm] | type[TranslationForm],
+) -> tuple[Upload, Asked]:
+    upload, fields = await read_form(request, service.settings.max_upload_bytes)
+    try:
+        return upload, parse(kind, fields).asked(service.settings)
+    except SpeechError:
+        upload.file.close()
+        raise
+
+
+def answer(transcript: Transcript, asked: Asked) -> Response:
+    """Return a transcript in the format asked for."""
+    match asked.format:
+        case ResponseFormat.JSON:
+            return JSONResponse(formats.json(transcript))
+        case ResponseFormat.VERBOSE_JSON:
+            return JSONResponse(formats.verbose_json(transcript, asked.words))
+        case other:
+            write, media_type = formats.PLAIN_WRITERS[other]
+            return Response(write(transcript), headers={"Content-Type": media_type})

@@ -1,0 +1,235 @@
+"""The heart of a speech service: from an open file to segments, one job at a time per worker.
+
+The event loop only ever waits; probing, loading and decoding run in threads. What a job holds (its
+file, its turn, its claim on the model) is given back when its thread has ended, however the client
+left, so nothing is counted as free while it is still in use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import AsyncIterator, Generator
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass
+from typing import IO, TypeAlias
+
+from . import audio
+from .engine import Engine
+from .errors import ModelUnavailable, ShuttingDown, SpeechError
+from .jobs import Jobs
+from .metrics import Metrics
+from .settings import Settings
+from .slot import ModelPool
+from .transcript import Options, Segment, Summary, Transcript
+
+log = logging.getLogger(__name__)
+
+Arrival: TypeAlias = Segment | Summary | Exception | None
+"""What a job's thread sends: None ends it."""
+
+_RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
+
+
+@dataclass(slots=True)
+class Readiness:
+    """Whether a request would be served at once, and if not, why.
+
+    A model that its idle time has taken out of memory counts as ready: the next request loads it,
+    and a prober that waits for it would wait for ever.
+    """
+
+    ready: bool = False
+    reason: str = "the model is being loaded"
+
+
+class SpeechService:
+    """Everything behind the routes; `start` and `close` frame its life."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine = engine
+        self.settings = settings
+        self.metrics = Metrics()
+        self.jobs = Jobs(settings.num_workers, settings.max_queued)
+        self.models = ModelPool(engine.load, settings.ttl, self.metrics.model_load)
+        self.metrics.queued.set_function(lambda: self.jobs.waiting)
+        self.metrics.running.set_function(lambda: self.jobs.running)
+        self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))
+        self.readiness = Readiness()
+        self.closing = False
+        self._stopping = threading.Event()
+        self._preloading: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin to load the default model and those of PRELOAD_MODELS; return at once."""
+        self._preloading = asyncio.get_running_loop().create_task(self._preload())
+
+    async def close(self) -> None:
+        """Stop whatever still runs; jobs end at their next segment."""
+        self.closing = True
+        self._stopping.set()
+        if self._preloading:
+            self._preloading.cancel()
+            await asyncio.gather(self._preloading, return_exceptions=True)
+
+    async def resolve(self, model: str | None) -> str:
+        """Return the canonical name of the model a client asked for.
+
+        Raises:
+            ModelNotFound: no such name.
+        """
+        return await asyncio.to_thread(self.engine.resolve, model)
+
+    async def probe(self, file: IO[bytes]) -> float:
+        """Check an upload before it is queued; return its length in seconds."""
+        return await asyncio.to_thread(audio.probe, file, self.settings.max_audio_seconds)
+
+    async def submit(self, file: IO[bytes], model: str | None, options: Options) -> Job:
+        """Queue a transcription and return once it runs.
+
+        Args:
+            file: owned by the job from here on; it is closed whatever happens.
+            model: what the client asked for.
+            options: what is to be done.
+        Raises:
+            ModelNotFound, ModelUnavailable, QueueFull, NotAudio, NoAudio, TooLong, ShuttingDown.
+        Cancellation: leaves the queue.
+        """
+        with ExitStack() as held:
+            held.callback(file.close)
+            if self.closing:
+                raise ShuttingDown("the service is shutting down")
+            self.jobs.check()
+            name = await self.resolve(model)
+            await self.probe(file)
+            turn = await self.jobs.turn()
+            held.callback(turn.release)
+            lease = await self.models.acquire(name)
+            held.callback(lease.release)
+            blocks = audio.decode(file, self.settings.max_audio_seconds)
+            items = lease.model.transcribe(blocks, options)
+            return Job(items, options, held.pop_all(), self._stopping, self.metrics)
+
+    async def transcribe(self, file: IO[bytes], model: str | None, options: Options) -> Transcript:
+        """Transcribe a whole recording; arguments and errors as `submit`.
+
+        Cancellation: the job stops at its next segment.
+        """
+        return await (await self.submit(file, model, options)).transcript()
+
+    async def _preload(self) -> None:
+        """Load what is configured; where a model cannot be had now, try again and again."""
+        await asyncio.to_thread(self.engine.prepare)
+        for name in [None, *self.settings.preload_models]:
+            attempt = 0
+            while not await self._preload_one(name):
+                await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
+                attempt += 1
+        self.readiness = Readiness(True, "")
+
+    async def _preload_one(self, name: str | None) -> bool:
+        """Load one model and let its idle clock start; False if it is worth trying again."""
+        try:
+            (await self.models.acquire(await self.resolve(name))).release()
+        except SpeechError as error:
+            log.error("model cannot be loaded: %s", error.message)
+            self.readiness = Readiness(False, error.message)
+            # What does not exist will not appear; ask the operator, not the hub.
+            return False if isinstance(error, ModelUnavailable) else await _for_ever()
+        return True
+
+
+async def _for_ever() -> bool:
+    await asyncio.Event().wait()
+    return False
+
+
+class Job:
+    """A running transcription: iterate over its segments, or wait for its `transcript`.
+
+    Args:
+        items: what the recognizer yields; run and closed in a thread.
+        options: what was asked.
+        held: closed on the event loop once the thread has ended.
+        stopping: set when the service ends.
+        metrics: told of the finished recording.
+    """
+
+    def __init__(
+        self,
+        items: Generator[Segment | Summary, None, None],
+        options: Options,
+        held: ExitStack,
+        stopping: threading.Event,
+        metrics: Metrics,
+    ) -> None:
+        self.options = options
+        self.segments: list[Segment] = []
+        self.summary: Summary | None = None
+        self._metrics = metrics
+        self._cancelled = threading.Event()
+        self._stopping = stopping
+        self._arrivals: asyncio.Queue[Arrival] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self._thread = self._loop.run_in_executor(None, self._work, items)
+        self._thread.add_done_callback(lambda thread: held.close())
+
+    async def __aiter__(self) -> AsyncIterator[Segment]:
+        """Yield segments as they are decoded.
+
+        Raises:
+            SpeechError: what stopped the job.
+        """
+        while True:
+            match await self._arrivals.get():
+                case Segment() as segment:
+                    self.segments.append(segment)
+                    yield segment
+                case Summary() as summary:
+                    self.summary = summary
+                case None:
+                    return
+                case error:
+                    raise error
+
+    async def transcript(self) -> Transcript:
+        """Return the finished transcription; cancelling the caller cancels the job."""
+        try:
+            async for _ in self:
+                pass
+        finally:
+            self.cancel()
+        return self.result()
+
+    def result(self) -> Transcript:
+        """Return the transcription of a job that has been iterated to its end."""
+        if self.summary is None:
+            raise ShuttingDown("the service is shutting down")
+        return Transcript(self.options.task, self.summary, tuple(self.segments))
+
+    def cancel(self) -> None:
+        """Let the job end at its next segment; harmless once it has ended."""
+        self._cancelled.set()
+
+    def _work(self, items: Generator[Segment | Summary, None, None]) -> None:
+        """Run in a thread until the recording, or the interest in it, ends."""
+        started = time.monotonic()
+        try:
+            with closing(items):
+                for item in items:
+                    self._send(item)
+                    if isinstance(item, Summary):
+                        self._metrics.recording(item.duration, time.monotonic() - started)
+                    elif self._cancelled.is_set() or self._stopping.is_set():
+                        self._metrics.cancelled.inc()
+                        break
+            self._send(None)
+        except Exception as error:
+            self._send(error)
+
+    def _send(self, item: Arrival) -> None:
+        """Hand something from the thread to the event loop, if that still runs."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._arrivals.put_nowait, item)

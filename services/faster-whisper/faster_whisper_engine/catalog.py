@@ -1,0 +1,175 @@
+"""Which models there are: names, what is on this disk, and how to fetch the rest.
+
+A name that a client sends is a size (`small`), a hub id (`Systran/faster-whisper-small`), an alias,
+or the last part of a directory the operator configured. A client can never name a path.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from speech_service.engine import ModelCard
+from speech_service.errors import ModelNotFound, ModelUnavailable
+
+from .settings import EngineSettings
+
+log = logging.getLogger(__name__)
+
+OPENAI_NAME = "whisper-1"
+_FILES = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+
+
+class Catalog:
+    """The models of this machine and of the hub, by canonical name."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self._offline = settings.offline
+        self._aliases = settings.model_aliases
+        configured = (settings.model, *settings.preload_models, *settings.model_aliases.values())
+        paths = {name: Path(name).expanduser().resolve() for name in configured if _is_path(name)}
+        self._spellings = {name: path.name for name, path in paths.items()}
+        self._directories = {path.name: path for path in paths.values()}
+        self._default = settings.model
+        self.default = self._spellings.get(settings.model, settings.model)
+
+    def resolve(self, model: str | None) -> str:
+        """Return the canonical name; see `Engine.resolve`."""
+        from faster_whisper.utils import _MODELS
+
+        name = self._aliases.get(model, model) if model else None
+        if name is None or name == OPENAI_NAME:
+            name = self._default
+        name = self._spellings.get(name, name)
+        if name in self._directories:
+            return name
+        name = _MODELS.get(name, name)
+        if not _HUB_ID.fullmatch(name) or ".." in name:
+            raise ModelNotFound(
+                f"there is no model {model!r}; use {OPENAI_NAME!r}, a size such as 'small', or a "
+                "hub id such as 'Systran/faster-whisper-small'",
+                "model",
+            )
+        return name
+
+    def local(self) -> list[ModelCard]:
+        """List the models on this disk; see `Engine.local_models`."""
+        cards = [
+            ModelCard(name, int(path.stat().st_mtime), "local")
+            for name, path in self._directories.items()
+            if (path / "model.bin").is_file()
+        ]
+        for repository in _cached_repositories():
+            path = self.path(repository)
+            if path:
+                owner = repository.partition("/")[0]
+                cards.append(ModelCard(repository, int(path.stat().st_mtime), owner))
+        return cards
+
+    def path(self, name: str) -> Path | None:
+        """Return the directory of a model that is on this disk, or None."""
+        from huggingface_hub import try_to_load_from_cache
+
+        if name in self._directories:
+            path = self._directories[name]
+            return path if (path / "model.bin").is_file() else None
+        found = try_to_load_from_cache(name, "model.bin")
+        config = try_to_load_from_cache(name, "config.json")
+        if not isinstance(found, str) or not isinstance(config, str):
+            return None
+        return Path(found).parent
+
+    def fetch(self, name: str, progress: Callable[[int, int], None]) -> Path:
+        """Return the directory of a model, downloading it if need be; see `Engine.fetch`."""
+        path = self.path(name)
+        if path:
+            return path
+        if name in self._directories:
+            raise ModelUnavailable(
+                f"the directory of model {name!r} holds no model.bin; is the volume mounted?"
+            )
+        if self._offline:
+            raise self._not_here(name)
+        from huggingface_hub import snapshot_download
+
+        log.info("downloading model", extra={"model": name})
+        try:
+            directory = snapshot_download(
+                name, allow_patterns=_FILES, tqdm_class=_reporting(progress)
+            )
+        except Exception as error:
+            raise _translated(name, error) from error
+        if not (Path(directory) / "model.bin").is_file():
+            raise ModelNotFound(f"the hub's {name!r} is no CTranslate2 model", "model")
+        return Path(directory)
+
+    def _not_here(self, name: str) -> ModelNotFound | ModelUnavailable:
+        """Return the error of a model that is absent while HF_HUB_OFFLINE forbids fetching it."""
+        message = f"the model {name!r} is not on this machine and HF_HUB_OFFLINE is set"
+        if name == self.resolve(None):
+            return ModelUnavailable(f"{message}; put it into the cache volume", "model_not_baked")
+        # The operator's own model may still appear; a client's wish will fail again.
+        return ModelNotFound(message, "model")
+
+
+def _is_path(name: str) -> bool:
+    """Say whether a configured name is a directory rather than a size or a hub id."""
+    return name.startswith(("/", "./", "../", "~")) or (Path(name) / "model.bin").is_file()
+
+
+def _cached_repositories() -> Iterator[str]:
+    """Yield the hub ids that have a folder in the cache."""
+    from huggingface_hub import constants
+
+    for folder in sorted(Path(constants.HF_HUB_CACHE).glob("models--*--*")):
+        yield folder.name.removeprefix("models--").replace("--", "/", 1)
+
+
+def _reporting(progress: Callable[[int, int], None]) -> Any:
+    """Return a progress bar class for the hub's library that draws nothing and reports bytes."""
+    from tqdm import tqdm  # type: ignore[import-untyped]
+
+    class Reporting(tqdm):  # type: ignore[misc]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            self._bytes = kwargs.get("unit") == "B"
+            kwargs.pop("name", None)
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            self.n += n or 0
+            if self._bytes:
+                progress(int(self.n), int(self.total or 0))
+            return None
+
+    return Reporting
+
+
+def _translated(name: str, error: Exception) -> Exception:
+    """Return what a failure of the hub's library means to the client."""
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            return ModelUnavailable(
+                f"the model {name!r} is gated: accept its terms on the hub and set HF_TOKEN",
+                "hf_terms_not_accepted",
+            )
+        case errors.RepositoryNotFoundError():
+            return ModelNotFound(f"the hub has no model {name!r}", "model")
+        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
+            return ModelUnavailable(
+                f"the hub refuses {name!r}: check HF_TOKEN", "hf_token_invalid"
+            )
+        case errors.HFValidationError():
+            return ModelNotFound(f"{name!r} is no valid hub id", "model")
+        case OSError() if error.errno in (28, 122):
+            return ModelUnavailable("no room for the model in the cache volume", "no_space")
+        case _:
+            return ModelUnavailable(
+                f"the model {name!r} is not on this machine and the hub cannot be reached",
+                "hub_unreachable",
+            )

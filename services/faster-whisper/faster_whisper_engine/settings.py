@@ -1,0 +1,48 @@
+"""Settings of this engine, beside those every engine shares."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import AliasChoices, Field
+from speech_service.settings import Settings
+
+
+def _names(name: str) -> AliasChoices:
+    return AliasChoices(f"WHISPER__{name}", f"WHISPER_{name}")
+
+
+class Device(StrEnum):
+    """Where to compute; `auto` takes a GPU where CTranslate2 finds one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class ComputeType(StrEnum):
+    """CTranslate2's quantization; `default` means int8 on a CPU and float16 on a GPU."""
+
+    DEFAULT = "default"
+    AUTO = "auto"
+    INT8 = "int8"
+    INT8_FLOAT32 = "int8_float32"
+    INT8_FLOAT16 = "int8_float16"
+    INT8_BFLOAT16 = "int8_bfloat16"
+    INT16 = "int16"
+    FLOAT16 = "float16"
+    BFLOAT16 = "bfloat16"
+    FLOAT32 = "float32"
+
+
+class EngineSettings(Settings):
+    """The variables of the service; `model` is a size, a hub id or a directory."""
+
+    model: str = Field(default="Systran/faster-whisper-small", validation_alias=_names("MODEL"))
+    device: Device = Field(default=Device.AUTO, validation_alias=_names("INFERENCE_DEVICE"))
+    device_index: int | list[int] = Field(default=0, validation_alias=_names("DEVICE_INDEX"))
+    compute_type: ComputeType = Field(
+        default=ComputeType.DEFAULT, validation_alias=_names("COMPUTE_TYPE")
+    )
+    cpu_threads: int = Field(default=0, ge=0, validation_alias=_names("CPU_THREADS"))
+    offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")
