@@ -1,0 +1,47 @@
+"""Small programs that stand in for services; each is one string of Python.
+
+They need nothing but the standard library, so that any Python image can run them.
+"""
+
+SERVE = """
+import http.server, os, sys, uuid
+life = uuid.uuid4().hex.encode()
+class Answer(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path.startswith("/exit/"):
+            print("last words", flush=True)
+            os._exit(int(self.path.removeprefix("/exit/")))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(life)))
+        self.end_headers()
+        self.wfile.write(life)
+    def log_message(self, *args):
+        pass
+server = http.server.ThreadingHTTPServer((sys.argv[1], int(sys.argv[2])), Answer)
+print("listening", flush=True)
+"""
+"""Answers each GET with an id of this run; `GET /exit/N` ends it with status N."""
+
+GENTLE = SERVE + "import signal; signal.signal(signal.SIGTERM, lambda *_: os._exit(0))\n"
+STUBBORN = SERVE + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+LOOP = "server.serve_forever()\n"
+
+
+def gentle() -> str:
+    """Ends with 0 on SIGTERM."""
+    return GENTLE + LOOP
+
+
+def stubborn() -> str:
+    """Ignores SIGTERM."""
+    return STUBBORN + LOOP
+
+
+def exits(code: int, after_seconds: float = 0.0) -> str:
+    """Writes a line and ends."""
+    return (
+        "import sys, time\n"
+        "print('cannot find my settings', flush=True)\n"
+        f"time.sleep({after_seconds})\n"
+        f"sys.exit({code})\n"
+    )
