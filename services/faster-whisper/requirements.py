@@ -1,6 +1,6 @@
 """Print what the given distributions need, without themselves, for a cached image layer.
 
-    python requirements.py EXTRA FOLDER...
+python requirements.py EXTRA FOLDER...
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 
 def requirements(extra: str, folders: list[Path]) -> list[str]:
     """Return the requirements of all folders and of their optional group `extra`."""
-    projects = [tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in folders]
+    projects = [
+        tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in folders
+    ]
     own = {project["name"] for project in projects}
     wanted = [
         requirement

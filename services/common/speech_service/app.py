@@ -44,9 +44,7 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
         yield
         await service.close()
 
-    app = FastAPI(
-        title=title, version=__version__, lifespan=lifespan, root_path=settings.root_path
-    )
+    app = FastAPI(title=title, version=__version__, lifespan=lifespan, root_path=settings.root_path)
     app.state.service = service
     for router in (openai.router, models.router, state.router):
         app.include_router(router)

@@ -86,9 +86,7 @@ def _split(words: list[Word], max_seconds: float, max_characters: int) -> Iterat
 
 
 def _fits(words: list[Word], max_seconds: float, max_characters: int) -> bool:
-    return (
-        words[-1].end - words[0].start <= max_seconds and len(_text(words)) <= max_characters
-    )
+    return words[-1].end - words[0].start <= max_seconds and len(_text(words)) <= max_characters
 
 
 def _last_break(words: list[Word]) -> int:

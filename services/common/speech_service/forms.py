@@ -131,9 +131,7 @@ class TranscriptionForm(SpeechForm):
     def _voice_activity(self) -> VoiceActivity | None:
         match self.chunking_strategy:
             case ServerVad() as vad:
-                return VoiceActivity(
-                    vad.threshold, vad.silence_duration_ms, vad.prefix_padding_ms
-                )
+                return VoiceActivity(vad.threshold, vad.silence_duration_ms, vad.prefix_padding_ms)
             case "auto":
                 return VoiceActivity()
             case None:
@@ -151,7 +149,9 @@ def parse(kind: type[F], fields: dict[str, Any]) -> F:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        raise InvalidField(f"{field}: {first['msg'].removeprefix('Value error, ')}", field) from None
+        raise InvalidField(
+            f"{field}: {first['msg'].removeprefix('Value error, ')}", field
+        ) from None
 
 
 def openapi_body(kind: type[BaseModel], file_field: str = "file") -> dict[str, Any]:

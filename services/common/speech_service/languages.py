@@ -22,8 +22,7 @@ haw hawaiian, ln lingala, ha hausa, ba bashkir, jw javanese, su sundanese, yue c
 """
 
 NAMES: dict[str, str] = {
-    code: name
-    for code, _, name in (entry.strip().partition(" ") for entry in _TABLE.split(","))
+    code: name for code, _, name in (entry.strip().partition(" ") for entry in _TABLE.split(","))
 }
 """Code to English name in lower case."""
 

@@ -8,7 +8,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from .formats import ResponseFormat
@@ -70,7 +77,6 @@ class Settings(BaseSettings):
     max_audio_seconds: float = Field(default=36_000.0, gt=0)
     max_queued: int = Field(default=16, ge=0)
     allow_url: bool = False
-
 
 
 S = TypeVar("S", bound=Settings)

@@ -161,9 +161,7 @@ def _translated(name: str, error: Exception) -> Exception:
         case errors.RepositoryNotFoundError():
             return ModelNotFound(f"the hub has no model {name!r}", "model")
         case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
-            return ModelUnavailable(
-                f"the hub refuses {name!r}: check HF_TOKEN", "hf_token_invalid"
-            )
+            return ModelUnavailable(f"the hub refuses {name!r}: check HF_TOKEN", "hf_token_invalid")
         case errors.HFValidationError():
             return ModelNotFound(f"{name!r} is no valid hub id", "model")
         case OSError() if error.errno in (28, 122):
