@@ -1,0 +1,454 @@
+"""Message heads: read strictly, written anew (RFC 9110 and RFC 9112). Pure.
+
+Rules:
+
+- A head is taken only if every byte of it fits the grammar: no bare CR or LF, no NUL or other
+  control byte, no folded line, no space before a colon. What is refused is never repaired.
+- Framing must be beyond doubt: at most one Content-Length (1*DIGIT), or exactly one
+  Transfer-Encoding that is `chunked`, never both, never in HTTP/1.0.
+- One validated host both routes and is forwarded; the authority of an absolute-form target wins.
+- Fields that concern one connection end here, those that `Connection` names included. What the
+  proxy knows better (X-Forwarded-*, Forwarded, X-Real-IP, X-Request-ID) is believed only from a
+  trusted peer. The same names with underscores are dropped: CGI-like servers cannot tell the two
+  apart. Every other field passes byte for byte and in order.
+
+One pass of a regular expression checks the grammar, a second finds the few fields that matter
+here, so that a head costs microseconds. The tests compare it with llhttp.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from autostart_proxy import errors
+from autostart_proxy.routing import canonical_host
+
+LINE_LIMIT_BYTES = 8 * 1024
+REQUEST_HEAD_LIMIT_BYTES = 32 * 1024
+ANSWER_HEAD_LIMIT_BYTES = 64 * 1024
+FIELD_LIMIT = 100
+END_OF_HEAD = b"\r\n\r\n"
+
+_TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
+_TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
+_FIELDS = rb"(?:" + _TOKEN + rb"++:" + _TEXT + rb"*+\r\n)*+"
+_REQUEST = re.compile(
+    rb"(" + _TOKEN + rb"{1,32}+) ([^\x00-\x20\x7f]++) HTTP/1\.([01])\r\n" + _FIELDS + rb"\r\n"
+)
+_ANSWER = re.compile(
+    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( " + _TEXT + rb"*+)?\r\n" + _FIELDS + rb"\r\n"
+)
+_FIELD_SECTION = re.compile(_FIELDS)
+BROKEN_LINES = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+
+# Both search a lower-cased copy, line by line.
+_REQUEST_SPECIAL = re.compile(
+    rb"\n(host|connection|content[-_]length|transfer[-_]encoding|x[-_]forwarded[-_][^:]++"
+    rb"|x[-_]request[-_]id|x[-_]real[-_]ip|forwarded|upgrade|expect|te|keep[-_]alive"
+    rb"|proxy[-_]connection|proxy[-_]authorization|http2[-_]settings):([^\r]*+)\r"
+)
+_ANSWER_SPECIAL = re.compile(
+    rb"\n(connection|content-length|transfer-encoding|x-request-id|upgrade|te|keep-alive"
+    rb"|proxy-connection|proxy-authenticate):([^\r]*+)\r"
+)
+_TRAILER_FORBIDDEN = re.compile(
+    rb"(?i)(?:host|connection|content[-_](?:length|encoding|type|range)|transfer[-_]encoding"
+    rb"|x[-_]forwarded[-_][^:]++|x[-_]request[-_]id|x[-_]real[-_]ip|forwarded|upgrade|expect|te"
+    rb"|keep[-_]alive|proxy[-_][^:]++|http2[-_]settings|trailer|cookie|set[-_]cookie"
+    rb"|(?:www[-_])?auth[^:]++|cache[-_]control|max[-_]forwards|range|if[-_][^:]++|location):"
+)
+
+_TARGET = re.compile(rb"(?i)https?://([^/?]*)(.*)", re.DOTALL)
+_LENGTH = re.compile(rb"[0-9]{1,18}")
+_UPGRADE = re.compile(_TOKEN + rb"+(?:/" + _TOKEN + rb"+)?")
+_REQUEST_ID = re.compile(rb"[0-9A-Za-z._:@/+=-]{1,128}")
+_ADDRESS = re.compile(rb"[0-9A-Fa-f.:]{2,45}")
+
+_PLAIN_CONNECTION = frozenset([b"keep-alive", b"close", b"upgrade", b"", b"te", b"http2-settings"])
+
+
+@dataclass(slots=True)
+class Request:
+    """A request's head, ready to be routed and written anew.
+
+    `host` is canonical (lower-case, no port, no trailing dot) and finds the service; `authority`
+    is the same with its port and goes upstream as Host. `target` is in origin-form, or `*`.
+    `fields` are the end-to-end field lines, each with its CRLF. `content_length` is None where
+    the head has none; a body is there if it is above 0 or `chunked` is true. `upgrade` are the
+    protocols asked for, b"" for none. `client` is the address for the log.
+    """
+
+    method: str
+    target: bytes
+    http10: bool
+    host: str
+    authority: bytes
+    fields: bytes
+    forwarded: bytes
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes
+    expects_continue: bool
+    request_id: bytes
+    client: bytes
+
+    @property
+    def has_body(self) -> bool:
+        return self.chunked or bool(self.content_length)
+
+    def upstream_head(self, request_id: bytes) -> bytes:
+        """Write the head that goes to the service."""
+        framing = b""
+        if self.chunked:
+            framing = b"Transfer-Encoding: chunked\r\n"
+        elif self.content_length is not None:
+            framing = b"Content-Length: %d\r\n" % self.content_length
+        if self.upgrade:
+            framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade
+        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Request-ID: %b\r\n\r\n" % (
+            self.method.encode(),
+            self.target,
+            self.authority,
+            self.fields,
+            framing,
+            self.forwarded,
+            request_id,
+        )
+
+    def field(self, name: bytes) -> bytes:
+        """The first value of an end-to-end field, b"" where there is none."""
+        return find_field(b"\r\n" + self.fields, name)
+
+
+@dataclass(slots=True)
+class Answer:
+    """A service's answer head. `fields` are the end-to-end lines, framing left out.
+
+    `content_length` and `chunked` are as the head says, whatever the status: whether there is a
+    body depends on the request too (`framing.answer_body`).
+    """
+
+    status: int
+    reason: bytes
+    fields: bytes
+    content_length: int | None
+    chunked: bool
+    keep_alive: bool
+    upgrade: bytes
+
+    def client_head(self, request_id: bytes, framing: bytes) -> bytes:
+        """Write the head that goes to the client; `framing` are whole lines."""
+        return b"HTTP/1.1 %d%b\r\n%b%bX-Request-ID: %b\r\n\r\n" % (
+            self.status,
+            self.reason or b" ",
+            self.fields,
+            framing,
+            request_id,
+        )
+
+    def interim_head(self) -> bytes:
+        """Write an interim answer (1xx), which has neither body nor framing."""
+        return b"HTTP/1.1 %d%b\r\n%b\r\n" % (self.status, self.reason or b" ", self.fields)
+
+
+def find_field(head: bytes, name: bytes) -> bytes:
+    """Look up the first value of a field in anything that holds field lines; for rare uses."""
+    found = re.search(rb"(?i)\n" + re.escape(name) + rb":([^\r\n]*)", head)
+    return found[1].strip(b" \t") if found else b""
+
+
+def check_unfinished(data: bytes, checked_bytes: int = 0) -> None:
+    """Refuse a request head that can no longer become valid, before it is complete.
+
+    A client that ends its lines with bare LF would otherwise wait for its time to run out.
+
+    Args:
+        data: all of the head so far.
+        checked_bytes: how much of it an earlier call has seen.
+    Raises:
+        UriTooLong, HeadersTooLarge, BadRequest
+    """
+    if BROKEN_LINES.search(data, max(0, checked_bytes - 1)):
+        raise errors.BadRequest()
+    if len(data) > LINE_LIMIT_BYTES:
+        _check_limits(data)
+
+
+def _check_limits(head: bytes) -> None:
+    start = head.find(b"\r\n")
+    if start > LINE_LIMIT_BYTES or start < 0:
+        raise errors.UriTooLong()
+    if len(head) - start - 2 > REQUEST_HEAD_LIMIT_BYTES:
+        raise errors.HeadersTooLarge()
+    if max(map(len, head.split(b"\r\n"))) > LINE_LIMIT_BYTES:
+        raise errors.HeadersTooLarge()
+
+
+def parse_request(head: bytes, *, peer: bytes, trusted: bool) -> Request:
+    """Read a request's head.
+
+    Args:
+        head: everything up to and with the empty line.
+        peer: the address the connection comes from, b"" for a unix socket.
+        trusted: whether X-Forwarded-* and X-Request-ID from this peer are believed.
+    Raises:
+        BadRequest, BadHost, UriTooLong, HeadersTooLarge
+    """
+    if len(head) > LINE_LIMIT_BYTES:
+        _check_limits(head)
+    match = _REQUEST.fullmatch(head)
+    if match is None:
+        raise errors.BadRequest()
+    if head.count(b"\n") > FIELD_LIMIT + 2:
+        raise errors.HeadersTooLarge()
+    method, target, minor = match.groups()
+    http10 = minor == b"0"
+
+    kept: list[bytes] = []
+    start = at = match.end(3) + 2
+    hosts: list[bytes] = []
+    connection = length = coding = upgrade = expect = request_id = None
+    forwarded_for = forwarded_host = forwarded_proto = forwarded = b""
+    for found in _REQUEST_SPECIAL.finditer(head.lower(), start - 1):
+        first, last = found.span()
+        if at <= first:
+            kept.append(head[at : first + 1])
+        at = last + 1
+        name = found[1]
+        match name:
+            case b"host":
+                hosts.append(found[2])
+            case b"connection":
+                connection = found[2] if connection is None else connection + b"," + found[2]
+            case b"x-forwarded-for" if trusted:
+                forwarded_for = _join(forwarded_for, head[found.start(2) : last - 1])
+            case b"x-forwarded-proto" if trusted and not forwarded_proto:
+                forwarded_proto = head[found.start(2) : last - 1].strip(b" \t")
+            case b"x-forwarded-host" if trusted and not forwarded_host:
+                forwarded_host = head[found.start(2) : last - 1].strip(b" \t")
+            case b"forwarded" if trusted:
+                forwarded = _join(forwarded, head[found.start(2) : last - 1])
+            case b"content-length":
+                length = _once(length, found[2])
+            case b"transfer-encoding":
+                coding = _once(coding, found[2])
+            case b"upgrade":
+                value = head[found.start(2) : last - 1]
+                upgrade = value if upgrade is None else upgrade + b"," + value
+            case b"expect":
+                expect = _once(expect, found[2])
+            case b"x-request-id" if trusted:
+                request_id = head[found.start(2) : last - 1].strip(b" \t")
+            case _:
+                known = name in (b"x-forwarded-proto", b"x-forwarded-host")
+                if trusted and not known and name.startswith((b"x-forwarded-", b"x-real-ip")):
+                    kept.append(head[first + 1 : last + 1])
+    kept.append(head[at:-2])
+    fields = b"".join(kept)
+
+    content_length, chunked = _framing(length, coding, http10, errors.BadRequest)
+    keep_alive = not http10
+    wants_upgrade = False
+    if connection is not None:
+        options = {option.strip(b" \t") for option in connection.split(b",")}
+        keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
+        wants_upgrade = b"upgrade" in options and not http10
+        if not options <= _PLAIN_CONNECTION:
+            fields = _without(fields, options)
+    authority_text = hosts[0].strip(b" \t") if len(hosts) == 1 else None
+    target, host, authority = _route(method, target, authority_text, http10, hosts)
+    protocols = _protocols(upgrade) if upgrade is not None and wants_upgrade else b""
+    if protocols and (chunked or content_length):
+        raise errors.BadRequest("A request that asks for an upgrade cannot have a body.")
+    if expect is not None and expect.strip(b" \t") != b"100-continue":
+        raise errors.BadRequest("This expectation is not supported.")
+    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
+        request_id = None
+
+    client = peer
+    if forwarded_for:
+        last_hop = forwarded_for.rpartition(b",")[2].strip(b" \t")
+        if _ADDRESS.fullmatch(last_hop):
+            client = last_hop
+    return Request(
+        method.decode(),
+        target,
+        http10,
+        host,
+        authority,
+        fields,
+        _own_fields(forwarded_for, forwarded_proto, forwarded_host, forwarded, peer, authority),
+        content_length,
+        chunked,
+        keep_alive,
+        protocols,
+        expect is not None and not http10,
+        request_id or b"",
+        client,
+    )
+
+
+def _own_fields(
+    forwarded_for: bytes, proto: bytes, host: bytes, forwarded: bytes, peer: bytes, authority: bytes
+) -> bytes:
+    """X-Forwarded-For with the peer appended; the rest as a trusted peer says, else our own."""
+    hops = _join(forwarded_for, peer) if peer else forwarded_for
+    lines = b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
+        proto or b"http",
+        host or authority,
+    )
+    if hops:
+        lines = b"X-Forwarded-For: %b\r\n%b" % (hops, lines)
+    if forwarded:
+        node = b'"[%b]"' % peer if b":" in peer else peer or b"unknown"
+        lines += b"Forwarded: %b, for=%b\r\n" % (forwarded, node)
+    return lines
+
+
+def parse_answer(head: bytes) -> Answer:
+    """Read an answer's head.
+
+    Args:
+        head: everything up to and with the empty line.
+    Raises:
+        BadUpstream
+    """
+    match = _ANSWER.fullmatch(head)
+    if match is None:
+        raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
+    if len(head) > ANSWER_HEAD_LIMIT_BYTES:
+        raise errors.BadUpstream(detail="its head is too large")
+    minor, status, reason = match.groups()
+    http10 = minor == b"0"
+    kept: list[bytes] = []
+    at = head.index(b"\n") + 1
+    length = coding = connection = upgrade = None
+    for found in _ANSWER_SPECIAL.finditer(head.lower(), at - 1):
+        first, last = found.span()
+        if at <= first:
+            kept.append(head[at : first + 1])
+        at = last + 1
+        match found[1]:
+            case b"content-length":
+                if length is not None:
+                    raise errors.BadUpstream(detail="two Content-Length fields")
+                length = found[2]
+            case b"transfer-encoding":
+                if coding is not None:
+                    raise errors.BadUpstream(detail="two Transfer-Encoding fields")
+                coding = found[2]
+            case b"connection":
+                connection = found[2] if connection is None else connection + b"," + found[2]
+            case b"upgrade":
+                upgrade = head[found.start(2) : last - 1].strip(b" \t")
+            case _:
+                pass
+    kept.append(head[at:-2])
+    fields = b"".join(kept)
+    content_length, chunked = _framing(length, coding, http10, errors.BadUpstream)
+    keep_alive = not http10
+    if connection is not None:
+        options = {option.strip(b" \t") for option in connection.split(b",")}
+        keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
+        if not options <= _PLAIN_CONNECTION:
+            fields = _without(fields, options)
+    return Answer(
+        int(status), reason or b"", fields, content_length, chunked, keep_alive, upgrade or b""
+    )
+
+
+def clean_trailers(section: bytes) -> bytes | None:
+    """Check a trailer section and leave out what only a header section may say.
+
+    A trailer that frames, routes or authenticates would be taken for a header by servers that
+    merge the two (RFC 9110, section 6.5.1).
+
+    Args:
+        section: the lines between the last chunk and the empty line, each with its CRLF.
+    Returns:
+        The lines that may pass; None if the section is malformed.
+    """
+    if not _FIELD_SECTION.fullmatch(section):
+        return None
+    lines = section.split(b"\r\n")[:-1]
+    return b"".join(line + b"\r\n" for line in lines if not _TRAILER_FORBIDDEN.match(line))
+
+
+def _join(one: bytes, other: bytes) -> bytes:
+    other = other.strip(b" \t")
+    return one + b", " + other if one and other else one or other
+
+
+def _once(before: bytes | None, value: bytes) -> bytes:
+    if before is not None:
+        raise errors.BadRequest()
+    return value
+
+
+def _framing(
+    length: bytes | None,
+    coding: bytes | None,
+    http10: bool,
+    refusal: type[errors.ProxyError],
+) -> tuple[int | None, bool]:
+    """RFC 9112, section 6.3, without its leniency: whoever is in doubt refuses."""
+    if coding is not None:
+        if length is not None or http10 or coding.strip(b" \t") != b"chunked":
+            raise refusal(detail="ambiguous framing")
+        return None, True
+    if length is None:
+        return None, False
+    digits = length.strip(b" \t")
+    if not _LENGTH.fullmatch(digits):
+        raise refusal(detail="bad Content-Length")
+    return int(digits), False
+
+
+def _route(
+    method: bytes, target: bytes, host_field: bytes | None, http10: bool, hosts: list[bytes]
+) -> tuple[bytes, str, bytes]:
+    """Decide target, host and authority (RFC 9112, sections 3.2 and 3.3)."""
+    if method == b"CONNECT":
+        raise errors.BadRequest("CONNECT is not supported.")
+    if host_field is None and (hosts or not http10):
+        raise errors.BadHost()
+    host, authority = _read_authority(host_field) if host_field is not None else ("", b"")
+    if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
+        absolute = _TARGET.fullmatch(target)
+        if absolute is None:
+            raise errors.BadRequest()
+        host, authority = _read_authority(absolute[1])
+        target = absolute[2]
+        if not target.startswith(b"/"):
+            bare_options = method == b"OPTIONS" and not target
+            target = b"*" if bare_options else b"/" + target
+    if not host:
+        raise errors.BadHost()
+    return target, host, authority
+
+
+@lru_cache(maxsize=1024)
+def _read_authority(value: bytes) -> tuple[str, bytes]:
+    """The canonical host, and the same with its port: what is forwarded as Host."""
+    host = canonical_host(value)
+    port = value.rpartition(b":")[2]
+    return host, b"%b:%b" % (host.encode(), port) if port.isdigit() else host.encode()
+
+
+def _protocols(value: bytes) -> bytes:
+    """The protocols of an Upgrade field without h2c: the relay speaks HTTP/1.1 only."""
+    wanted = [protocol.strip(b" \t") for protocol in value.split(b",")]
+    if not all(map(_UPGRADE.fullmatch, wanted)):
+        raise errors.BadRequest()
+    return b", ".join(protocol for protocol in wanted if protocol.lower() != b"h2c")
+
+
+def _without(fields: bytes, names: set[bytes]) -> bytes:
+    """Leave out the fields that Connection names (RFC 9110, section 7.6.1)."""
+    lines = fields.split(b"\r\n")[:-1]
+    return b"".join(
+        line + b"\r\n" for line in lines if line.partition(b":")[0].lower() not in names
+    )
