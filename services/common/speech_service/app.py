@@ -11,15 +11,15 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
 
 from . import __version__
 from .engine import Engine
-from .errors import InvalidField, InvalidRequest, NotFound, SpeechError
-from .routes import models, openai, state
+from .errors import SpeechError
+from .routes import legacy, models, openai, state
 from .service import SpeechService
-from .serving import Access, BearerAuth, ClientLeft, error_response
+from .serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .settings import Settings
 
 _SPARE_THREADS = 8
@@ -46,7 +46,7 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
 
     app = FastAPI(title=title, version=__version__, lifespan=lifespan, root_path=settings.root_path)
     app.state.service = service
-    for router in (openai.router, models.router, state.router):
+    for router in (openai.router, legacy.plain, legacy.asr, models.router, state.router):
         app.include_router(router)
     _add_error_handlers(app)
     # The last one added is the first to see a request: preflights carry no key.
@@ -67,27 +67,17 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
 def _add_error_handlers(app: FastAPI) -> None:
     """Answer every failure in one shape."""
 
-    @app.exception_handler(SpeechError)
-    async def speech_error(request: Request, error: SpeechError) -> Response:
-        return error_response(error)
+    async def refuse(request: Request, error: Exception) -> Response:
+        headers = dict(getattr(error, "headers", None) or {})
+        response = error_response(translated(error))
+        response.headers.update(headers)
+        return response
 
-    @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> Response:
-        kind = NotFound if error.status_code == 404 else InvalidRequest
-        body = kind(str(error.detail)).as_openai()
-        return JSONResponse(body, error.status_code, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    async def field_error(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        field = ".".join(str(part) for part in first["loc"][1:])
-        return error_response(InvalidField(f"{field}: {first['msg']}", field))
-
-    @app.exception_handler(ClientLeft)
-    async def client_left(request: Request, error: ClientLeft) -> Response:
+    async def client_left(request: Request, error: Exception) -> Response:
         # Nobody reads this; 499 is what the access log of many servers calls it.
         return Response(status_code=499)
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> Response:
-        return error_response(SpeechError("the service failed; its log says why"))
+    for kind in (SpeechError, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, refuse)
+    for kind in (ClientLeft, ClientDisconnect):
+        app.add_exception_handler(kind, client_left)

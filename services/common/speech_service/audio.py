@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from .engine import SAMPLE_RATE
 from .errors import NoAudio, NotAudio, TooLong
@@ -35,55 +35,129 @@ _BLOCK = 500_000
 """Samples resampled at once; frames are often tiny, and each call has its price."""
 
 
-def probe(file: IO[bytes], max_seconds: float) -> float:
-    """Check that a file holds audio that decodes and is not too long; rewind it.
+class Recording(Protocol):
+    """Something that can be heard once; whoever holds it closes it."""
+
+    def probe(self, max_seconds: float) -> float:
+        """Check, before any work is queued, that there is audio and not too much of it.
+
+        Args:
+            max_seconds: limit on the time the audio plays.
+        Returns:
+            Seconds, as far as they are declared.
+        Raises:
+            NotAudio: the format is none of those accepted.
+            NoAudio: there is no audio stream, or its beginning cannot be decoded.
+            TooLong: it plays longer than `max_seconds`.
+        """
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """Yield blocks of mono samples at `SAMPLE_RATE`; errors as `probe`."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class MediaFile:
+    """An audio or video file.
 
     Args:
-        file: seekable; read from its start.
-        max_seconds: limit on the time the audio plays.
-    Returns:
-        Seconds, as the packets declare them.
-    Raises:
-        NotAudio: the format is none of those accepted.
-        NoAudio: there is no audio stream, or its beginning cannot be decoded.
-        TooLong: it plays longer than `max_seconds`.
+        file: seekable; closed by `close`.
     """
-    with _open(file) as container:
-        stream = _audio_stream(container)
-        if (container.duration or 0) > max_seconds * 1_000_000:
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`."""
+        with _open(self._file) as container:
+            stream = _audio_stream(container)
+            if (container.duration or 0) > max_seconds * 1_000_000:
+                raise _too_long(max_seconds)
+            seconds, heard = 0.0, False
+            for packet in _packets(container, stream):
+                heard = heard or any(frame.samples for frame in _frames(packet))
+                if packet.duration and packet.time_base:
+                    seconds += float(packet.duration * packet.time_base)
+                if seconds > max_seconds:
+                    raise _too_long(max_seconds)
+            if not heard:
+                raise _nothing_decodes()
+        return seconds
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`; damaged packets are left out."""
+        samples = 0
+        with _open(self._file) as container:
+            stream = _audio_stream(container)
+            frames = (frame for packet in _packets(container, stream) for frame in _frames(packet))
+            for block in _resampled(frames):
+                samples += len(block)
+                if samples > max_seconds * SAMPLE_RATE:
+                    raise _too_long(max_seconds)
+                yield block
+        if not samples:
+            raise _nothing_decodes()
+
+    def close(self) -> None:
+        """See `Recording.close`."""
+        self._file.close()
+
+
+class RawFile:
+    """Bare samples without a header: signed 16 bit, little endian, mono, 16 kHz.
+
+    Args:
+        file: read from its start; closed by `close`.
+        size: bytes in it.
+    """
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._size = size
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`; any bytes are samples."""
+        seconds = self._size / (2 * SAMPLE_RATE)
+        if seconds > max_seconds:
             raise _too_long(max_seconds)
-        seconds, heard = 0.0, False
-        for packet in _packets(container, stream):
-            heard = heard or any(frame.samples for frame in _frames(packet))
-            if packet.duration and packet.time_base:
-                seconds += float(packet.duration * packet.time_base)
-            if seconds > max_seconds:
-                raise _too_long(max_seconds)
-        if not heard:
-            raise NoAudio("nothing in the audio stream can be decoded; is the file complete?")
-    return seconds
+        if self._size < 2:
+            raise _nothing_decodes()
+        return seconds
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`."""
+        import numpy as np
+
+        self._file.seek(0)
+        while data := self._file.read(2 * _BLOCK):
+            yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16, copy=False)
+
+    def close(self) -> None:
+        """See `Recording.close`."""
+        self._file.close()
 
 
-def decode(file: IO[bytes], max_seconds: float) -> Iterator[NDArray[np.int16]]:
-    """Yield blocks of mono samples at `SAMPLE_RATE`; damaged packets are left out.
+class Samples:
+    """Samples in memory, as live sessions gather them.
 
     Args:
-        file: seekable; read from its start.
-        max_seconds: decoding stops with `TooLong` beyond it.
-    Raises:
-        NotAudio, NoAudio, TooLong: as `probe`.
+        samples: mono at `SAMPLE_RATE`; not empty.
     """
-    samples = 0
-    with _open(file) as container:
-        stream = _audio_stream(container)
-        frames = (frame for packet in _packets(container, stream) for frame in _frames(packet))
-        for block in _resampled(frames):
-            samples += len(block)
-            if samples > max_seconds * SAMPLE_RATE:
-                raise _too_long(max_seconds)
-            yield block
-    if not samples:
-        raise NoAudio("nothing in the audio stream can be decoded; is the file complete?")
+
+    def __init__(self, samples: NDArray[np.int16]) -> None:
+        self._samples = samples
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`; the session that gathered them limits their length."""
+        return len(self._samples) / SAMPLE_RATE
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`."""
+        yield self._samples
+
+    def close(self) -> None:
+        """See `Recording.close`."""
 
 
 def _open(file: IO[bytes]) -> av.container.InputContainer:
@@ -158,6 +232,10 @@ def _resampled_run(frames: Iterator[AudioFrame]) -> Iterator[NDArray[np.int16]]:
 def _blocks(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:
     for resampled in resampler.resample(frame):
         yield cast("NDArray[np.int16]", resampled.to_ndarray()).reshape(-1)
+
+
+def _nothing_decodes() -> NoAudio:
+    return NoAudio("nothing in it can be decoded as audio; is the file complete?", "file")
 
 
 def _too_long(max_seconds: float) -> TooLong:

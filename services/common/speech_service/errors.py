@@ -7,7 +7,6 @@ way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
 
 
 class SpeechError(Exception):
@@ -18,9 +17,9 @@ class SpeechError(Exception):
         param: name of the request field at fault, if one is.
     """
 
-    status: ClassVar[int] = 500
-    type: ClassVar[str] = "server_error"
-    code: ClassVar[str] = "internal_error"
+    status: int = 500
+    type: str = "server_error"
+    code: str = "internal_error"
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -50,6 +49,16 @@ class InvalidRequest(SpeechError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
+
+
+class HttpError(InvalidRequest):
+    """What the framework refuses by itself: no such route, wrong method, malformed multipart."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        if status == 404:
+            self.code = "not_found"
 
 
 class EmptyFile(InvalidRequest):
@@ -167,16 +176,11 @@ class ModelUnavailable(SpeechError):
 
     def __init__(self, message: str, code: str = "model_unavailable") -> None:
         super().__init__(message, "model")
-        self._code = code
+        self.code = code
 
     @property
     def headers(self) -> dict[str, str]:
         return {"Retry-After": "30"}
-
-    def as_openai(self) -> dict[str, dict[str, str | None]]:
-        body = super().as_openai()
-        body["error"]["code"] = self._code
-        return body
 
 
 class ShuttingDown(SpeechError):

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from enum import StrEnum
 from html import escape
+from json import dumps
 from typing import Any
 
 from .cues import cues
@@ -82,6 +83,17 @@ def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
         ]
     answer["usage"] = duration_usage(transcript.summary.duration)
     return answer
+
+
+def whisper_json(transcript: Transcript, words: bool) -> str:
+    """Return the JSON that Whisper's own command writes; words inside their segments if asked."""
+    segments = [
+        segment_object(segment)
+        | ({"words": [word_object(word) for word in segment.words or ()]} if words else {})
+        for segment in transcript.segments
+    ]
+    answer = {"text": transcript.text, "segments": segments, "language": transcript.language}
+    return dumps(answer, ensure_ascii=False)
 
 
 def segment_object(segment: Segment) -> dict[str, Any]:

@@ -154,16 +154,25 @@ def parse(kind: type[F], fields: dict[str, Any]) -> F:
         ) from None
 
 
-def openapi_body(kind: type[BaseModel], file_field: str = "file") -> dict[str, Any]:
-    """Return the OpenAPI description of a multipart body made of a file and the form's fields."""
+def openapi_body(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a multipart body: a `file` and the form's fields."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
     definitions = schema.pop("$defs", {})
-    schema = _inlined(schema, definitions)
-    schema["properties"] = {
-        file_field: {"type": "string", "format": "binary", "description": "audio or video"},
-        **schema["properties"],
+    return _multipart("file", _inlined(schema, definitions)["properties"])
+
+
+def openapi_file(field: str) -> dict[str, Any]:
+    """Return the OpenAPI description of a multipart body that is a file and nothing else."""
+    return _multipart(field, {})
+
+
+def _multipart(file_field: str, properties: dict[str, Any]) -> dict[str, Any]:
+    file = {"type": "string", "format": "binary", "description": "audio or video"}
+    schema = {
+        "type": "object",
+        "required": [file_field],
+        "properties": {file_field: file, **properties},
     }
-    schema["required"] = [file_field]
     return {
         "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     }

@@ -14,9 +14,9 @@ import time
 from collections.abc import AsyncIterator, Generator
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
-from typing import IO, TypeAlias
+from typing import TypeAlias
 
-from . import audio
+from .audio import Recording
 from .engine import Engine
 from .errors import ModelUnavailable, ShuttingDown, SpeechError
 from .jobs import Jobs
@@ -82,42 +82,40 @@ class SpeechService:
         """
         return await asyncio.to_thread(self.engine.resolve, model)
 
-    async def probe(self, file: IO[bytes]) -> float:
-        """Check an upload before it is queued; return its length in seconds."""
-        return await asyncio.to_thread(audio.probe, file, self.settings.max_audio_seconds)
-
-    async def submit(self, file: IO[bytes], model: str | None, options: Options) -> Job:
+    async def submit(self, recording: Recording, model: str | None, options: Options) -> Job:
         """Queue a transcription and return once it runs.
 
         Args:
-            file: owned by the job from here on; it is closed whatever happens.
+            recording: owned by the job from here on; it is closed whatever happens.
             model: what the client asked for.
             options: what is to be done.
         Raises:
             ModelNotFound, ModelUnavailable, QueueFull, NotAudio, NoAudio, TooLong, ShuttingDown.
         Cancellation: leaves the queue.
         """
+        limit = self.settings.max_audio_seconds
         with ExitStack() as held:
-            held.callback(file.close)
+            held.callback(recording.close)
             if self.closing:
                 raise ShuttingDown("the service is shutting down")
             self.jobs.check()
             name = await self.resolve(model)
-            await self.probe(file)
+            await asyncio.to_thread(recording.probe, limit)
             turn = await self.jobs.turn()
             held.callback(turn.release)
             lease = await self.models.acquire(name)
             held.callback(lease.release)
-            blocks = audio.decode(file, self.settings.max_audio_seconds)
-            items = lease.model.transcribe(blocks, options)
+            items = lease.model.transcribe(recording.decode(limit), options)
             return Job(items, options, held.pop_all(), self._stopping, self.metrics)
 
-    async def transcribe(self, file: IO[bytes], model: str | None, options: Options) -> Transcript:
+    async def transcribe(
+        self, recording: Recording, model: str | None, options: Options
+    ) -> Transcript:
         """Transcribe a whole recording; arguments and errors as `submit`.
 
         Cancellation: the job stops at its next segment.
         """
-        return await (await self.submit(file, model, options)).transcript()
+        return await (await self.submit(recording, model, options)).transcript()
 
     async def _preload(self) -> None:
         """Load what is configured; where a model cannot be had now, try again and again."""

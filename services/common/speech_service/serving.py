@@ -9,11 +9,13 @@ import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from .errors import SpeechError, Unauthorized
+from .errors import HttpError, InvalidField, SpeechError, Unauthorized
 from .metrics import Metrics
 
 T = TypeVar("T")
@@ -52,6 +54,22 @@ async def disconnected(receive: Receive) -> None:
     """Return once the client has closed its connection; the body must have been read."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def translated(error: Exception) -> SpeechError:
+    """Return what any failure of a route means to the client; foreign ones are translated here."""
+    match error:
+        case SpeechError():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"][1:])
+            message = first["msg"].removeprefix("Value error, ")
+            return InvalidField(f"{field}: {message}", field or None)
+        case HTTPException():
+            return HttpError(error.status_code, str(error.detail))
+        case _:
+            return SpeechError("the service failed; its log says why")
 
 
 def error_response(error: SpeechError) -> Response:

@@ -19,7 +19,7 @@ from . import formats
 from .errors import SpeechError
 from .formats import ResponseFormat
 from .service import Job
-from .serving import disconnected
+from .serving import disconnected, translated
 from .transcript import Segment, Summary, Transcript
 
 log = logging.getLogger(__name__)
@@ -104,10 +104,9 @@ async def _guarded(events: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 return
             yield data
             upcoming = asyncio.ensure_future(anext(events, None))
-    except SpeechError as error:
-        yield event(error.as_openai())
-    except Exception:
-        log.exception("stream failed")
-        yield event(SpeechError("the service failed; its log says why").as_openai())
+    except Exception as error:
+        if not isinstance(error, SpeechError):
+            log.exception("stream failed")
+        yield event(translated(error).as_openai())
     finally:
         upcoming.cancel()

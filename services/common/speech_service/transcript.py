@@ -60,7 +60,8 @@ class Options:
 
     `language` is an ISO 639-1 code or None for detection; `temperature` 0 lets the engine raise it
     by itself where decoding fails, another value up to 1 is used as it is; `voice_activity` None
-    decodes silence too; `words` asks for word times.
+    decodes silence too; `words` asks for word times; `language_only` asks for the language of the
+    first half minute and nothing else.
     """
 
     task: Task = "transcribe"
@@ -71,6 +72,7 @@ class Options:
     voice_activity: VoiceActivity | None = field(default_factory=VoiceActivity)
     words: bool = False
     without_timestamps: bool = False
+    language_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)

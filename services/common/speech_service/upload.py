@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
-from .errors import EmptyFile, InvalidField, NoSpace, TooLarge
+from .errors import EmptyFile, InvalidField, NoSpace, SpeechError, TooLarge
+
+T = TypeVar("T")
 
 _ENVELOPE_BYTES = 1 << 20
 """What boundaries, part headers and the other fields of a form may take beside the file."""
@@ -34,6 +37,14 @@ class Upload:
     file: IO[bytes]
     filename: str
     size: int
+
+    def checked(self, parse: Callable[[], T]) -> T:
+        """Return what `parse` returns; if it refuses the request, the file is closed."""
+        try:
+            return parse()
+        except SpeechError:
+            self.file.close()
+            raise
 
 
 async def read_form(

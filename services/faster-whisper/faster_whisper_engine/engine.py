@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from speech_service.engine import ModelCard
+from speech_service.engine import SAMPLE_RATE, ModelCard
 from speech_service.errors import ModelUnavailable
 from speech_service.transcript import Options, Segment, Summary, VoiceActivity, Word
 from speech_service.windows import Window, windows
@@ -114,6 +114,9 @@ class WhisperRecognizer:
         self, audio: Iterator[NDArray[np.int16]], options: Options
     ) -> Generator[Segment | Summary, None, None]:
         """See `Recognizer.transcribe`; a long recording is decoded window by window."""
+        if options.language_only:
+            yield self._language(next(windows(audio)))
+            return
         summary, text, count = Summary("", 0.0, 0.0, 0.0), options.prompt, 0
         for window in windows(audio):
             segments, info = self._window(window, replace(options, prompt=text), summary)
@@ -124,6 +127,17 @@ class WhisperRecognizer:
                 count += 1
                 yield found
         yield summary
+
+    def _language(self, window: Window) -> Summary:
+        """Detect the language of the first 30 seconds that hold speech."""
+        if not self._whisper.model.is_multilingual:
+            language, probability = "en", 1.0
+        else:
+            language, probability, _ = self._whisper.detect_language(
+                window.samples, vad_filter=True
+            )
+        seconds = len(window.samples) / SAMPLE_RATE
+        return Summary(language, float(probability), seconds, seconds)
 
     def _window(
         self, window: Window, options: Options, so_far: Summary

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from fastapi import APIRouter
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..engine import ModelCard
 from ..errors import Conflict, ModelNotFound
+from ..service import SpeechService
+from ..serving import translated
+from ..sse import event
 from . import Service
 
 router = APIRouter(tags=["models"])
@@ -56,6 +60,51 @@ async def unload_model(model: str, service: Service) -> Response:
     """Free a model's memory; 404 if it is not loaded, 409 while it is in use."""
     await service.models.unload(await service.resolve(model))
     return Response(status_code=204)
+
+
+@router.post(
+    "/api/pull/{model:path}",
+    summary="Download a model",
+    status_code=201,
+    responses={
+        200: {
+            "description": "it was here already; or, with `stream=true`, progress as events",
+            "content": {
+                "text/plain": {"example": "Model already exists"},
+                "text/event-stream": {
+                    "example": 'data: {"status":"downloading","completed":1024,"total":4096}\n\n'
+                },
+            },
+        },
+    },
+)
+async def pull_model(model: str, service: Service, stream: bool = False) -> Response:
+    """Fetch a model from the hub so that it can be loaded later."""
+    name = await service.resolve(model)
+    if stream:
+        return StreamingResponse(_progress(service, name), media_type="text/event-stream")
+    if await asyncio.to_thread(service.engine.is_local, name):
+        return PlainTextResponse("Model already exists")
+    await asyncio.to_thread(service.engine.fetch, name, lambda done, total: None)
+    return PlainTextResponse("Model downloaded", 201)
+
+
+async def _progress(service: SpeechService, name: str) -> AsyncIterator[bytes]:
+    """Yield how far a download is, at most twice a second, and how it ended."""
+    reached = (0, 0)
+
+    def report(done: int, total: int) -> None:
+        nonlocal reached
+        reached = (done, total)
+
+    fetching = asyncio.ensure_future(asyncio.to_thread(service.engine.fetch, name, report))
+    while not (await asyncio.wait((fetching,), timeout=0.5))[0]:
+        yield event({"status": "downloading", "completed": reached[0], "total": reached[1]})
+    error = fetching.exception()
+    if isinstance(error, Exception):
+        yield event(translated(error).as_openai())
+    else:
+        yield event({"status": "success"})
 
 
 def _model(identifier: str, card: ModelCard) -> dict[str, Any]:

@@ -13,14 +13,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from .. import formats
-from ..errors import SpeechError
+from ..audio import MediaFile
 from ..formats import ResponseFormat
 from ..forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
 from ..service import SpeechService
 from ..serving import unless_client_leaves
 from ..sse import EventStream, openai_events, segment_events
 from ..transcript import Transcript
-from ..upload import Upload, read_form
+from ..upload import read_form
 from . import Service
 
 router = APIRouter(tags=["OpenAI audio"])
@@ -106,26 +106,14 @@ async def _speech(
     stream_format: str | None,
 ) -> Response:
     service.jobs.check()
-    upload, asked = await _receive(request, service, kind)
-    starting = service.submit(upload.file, asked.model, asked.options)
+    upload, fields = await read_form(request, service.settings.max_upload_bytes)
+    asked = upload.checked(lambda: parse(kind, fields).asked(service.settings))
+    starting = service.submit(MediaFile(upload.file), asked.model, asked.options)
     job = await unless_client_leaves(request, starting)
     if asked.stream:
         fws = stream_format == "fws"
         return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)
     return answer(await unless_client_leaves(request, job.transcript()), asked)
-
-
-async def _receive(
-    request: Request,
-    service: SpeechService,
-    kind: type[TranscriptionForm] | type[TranslationForm],
-) -> tuple[Upload, Asked]:
-    upload, fields = await read_form(request, service.settings.max_upload_bytes)
-    try:
-        return upload, parse(kind, fields).asked(service.settings)
-    except SpeechError:
-        upload.file.close()
-        raise
 
 
 def answer(transcript: Transcript, asked: Asked) -> Response:

@@ -1,0 +1,252 @@
+"""Routes of older servers that clients still speak.
+
+`/transcribe` and `/transcribe/url` serve the clients of two plain speech servers with one object;
+`/asr` and `/detect-language` are those of whisper-asr-webservice, which subtitle tools know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from .. import formats
+from ..audio import MediaFile, RawFile, Recording
+from ..errors import NotFound, SpeechError
+from ..forms import openapi_body, openapi_file, parse
+from ..languages import NAMES
+from ..remote import fetch
+from ..service import SpeechService
+from ..serving import translated, unless_client_leaves
+from ..settings import LanguageCode
+from ..transcript import Options, Transcript, VoiceActivity
+from ..upload import Upload, read_form
+from . import Service
+
+
+class PlainErrors(APIRoute):
+    """A route whose errors are `{"success": false, "error": text}`."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handler(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except (SpeechError, RequestValidationError, HTTPException) as error:
+                refusal = translated(error)
+                body = {"success": False, "error": refusal.message}
+                return JSONResponse(body, refusal.status, refusal.headers)
+
+        return handler
+
+
+plain = APIRouter(tags=["plain"], route_class=PlainErrors)
+asr = APIRouter(tags=["whisper-asr-webservice"])
+
+
+class PlainForm(BaseModel):
+    """The fields of `POST /transcribe`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = None
+    language: LanguageCode | None = Field(default=None, description="ISO 639-1; else detected")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    vad_filter: bool = True
+
+    def options(self, service: SpeechService) -> Options:
+        """Return what the engine is asked to do."""
+        return Options(
+            task=self.task,
+            language=self.language or service.settings.default_language,
+            voice_activity=VoiceActivity() if self.vad_filter else None,
+        )
+
+
+class UrlForm(PlainForm):
+    """The body of `POST /transcribe/url`."""
+
+    url: str = Field(max_length=4096, examples=["https://example.org/talk.mp3"])
+
+
+_PLAIN_EXAMPLE = {
+    "success": True,
+    "text": "One two three.",
+    "language": "en",
+    "duration": 2.5,
+    "segments": [{"start": 0.1, "end": 2.3, "text": " One two three.", "no_speech_prob": 0.01}],
+    "info": {
+        "language": "en",
+        "language_probability": 0.98,
+        "duration": 2.5,
+        "duration_after_vad": 2.3,
+        "transcription_options": {"task": "transcribe", "language": None},
+    },
+    "filename": "one.wav",
+}
+_PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/json": {"example": _PLAIN_EXAMPLE}}},
+    "4XX": {
+        "description": "what is wrong",
+        "content": {"application/json": {"example": {"success": False, "error": "…"}}},
+    },
+}
+
+
+@plain.post(
+    "/transcribe",
+    summary="Transcribe a recording, plain answer",
+    openapi_extra=openapi_body(PlainForm),
+    responses=_PLAIN_RESPONSES,
+)
+async def transcribe(request: Request, service: Service) -> Response:
+    """Answer text, segments and what is known of the recording in one object."""
+    service.jobs.check()
+    upload, fields = await read_form(request, service.settings.max_upload_bytes)
+    form = upload.checked(lambda: parse(PlainForm, fields))
+    return await _plain(request, service, form, MediaFile(upload.file), upload.filename)
+
+
+@plain.post(
+    "/transcribe/url",
+    summary="Transcribe a recording from the internet (off by default)",
+    responses=_PLAIN_RESPONSES,
+)
+async def transcribe_url(form: UrlForm, request: Request, service: Service) -> Response:
+    """Fetch a public address and answer as `/transcribe`; needs `ALLOW_URL=1`."""
+    if not service.settings.allow_url:
+        raise NotFound("fetching addresses is switched off; set ALLOW_URL=1 to allow it")
+    service.jobs.check()
+    fetching = asyncio.to_thread(fetch, form.url, service.settings.max_upload_bytes)
+    recording = MediaFile(await unless_client_leaves(request, fetching))
+    return await _plain(request, service, form, recording, form.url.rpartition("/")[2])
+
+
+async def _plain(
+    request: Request, service: SpeechService, form: PlainForm, recording: Recording, name: str
+) -> Response:
+    options = form.options(service)
+    working = service.transcribe(recording, form.model, options)
+    return JSONResponse(plain_object(await unless_client_leaves(request, working), options, name))
+
+
+def plain_object(transcript: Transcript, options: Options, filename: str) -> dict[str, Any]:
+    """Return the one object that serves the clients of both older servers."""
+    summary = transcript.summary
+    return {
+        "success": True,
+        "text": transcript.text,
+        "language": transcript.language,
+        "duration": round(summary.duration, 3),
+        "segments": [
+            {
+                "start": round(segment.start, 3),
+                "end": round(segment.end, 3),
+                "text": segment.text,
+                "no_speech_prob": segment.no_speech_prob,
+            }
+            for segment in transcript.segments
+        ],
+        "info": {
+            "language": summary.language,
+            "language_probability": summary.language_probability,
+            "duration": round(summary.duration, 3),
+            "duration_after_vad": round(summary.duration_after_vad, 3),
+            "transcription_options": asdict(options),
+        },
+        "filename": filename,
+    }
+
+
+class AsrQuery(BaseModel):
+    """The query of `POST /asr`; the audio comes as multipart field `audio_file`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    encode: bool = Field(default=True, description="false: raw s16le, mono, 16 kHz")
+    task: Literal["transcribe", "translate"] = "transcribe"
+    language: LanguageCode | None = None
+    initial_prompt: str | None = None
+    vad_filter: bool = False
+    word_timestamps: bool = False
+    output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
+
+
+@asr.post(
+    "/asr",
+    summary="Transcribe as whisper-asr-webservice does",
+    openapi_extra=openapi_file("audio_file"),
+)
+async def asr_transcribe(
+    query: Annotated[AsrQuery, Query()], request: Request, service: Service
+) -> Response:
+    """Answer the transcript as an attachment, always `text/plain`."""
+    service.jobs.check()
+    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
+    options = Options(
+        task=query.task,
+        language=query.language or service.settings.default_language,
+        prompt=query.initial_prompt,
+        voice_activity=VoiceActivity() if query.vad_filter else None,
+        words=query.word_timestamps or query.output in ("vtt", "srt"),
+    )
+    working = service.transcribe(_recording(upload, query.encode), None, options)
+    transcript = await unless_client_leaves(request, working)
+    name = f"{quote(upload.filename, safe='')[:500]}.{query.output}"
+    return Response(
+        _asr_text(transcript, query),
+        headers={
+            "Content-Type": formats.PLAIN,
+            "Content-Disposition": f'attachment; filename="{name}"',
+            "Asr-Engine": service.engine.name,
+        },
+    )
+
+
+def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
+    match query.output:
+        case "txt":
+            return formats.text(transcript)
+        case "srt":
+            return formats.srt(transcript)
+        case "vtt":
+            return formats.vtt(transcript)
+        case "tsv":
+            return formats.tsv(transcript)
+        case "json":
+            return formats.whisper_json(transcript, query.word_timestamps)
+
+
+@asr.post(
+    "/detect-language",
+    summary="Which language is spoken",
+    openapi_extra=openapi_file("audio_file"),
+)
+async def detect_language(
+    request: Request, service: Service, encode: bool = True
+) -> dict[str, str | float]:
+    """Answer the language of the first half minute of speech."""
+    service.jobs.check()
+    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
+    working = service.transcribe(_recording(upload, encode), None, Options(language_only=True))
+    summary = (await unless_client_leaves(request, working)).summary
+    return {
+        "detected_language": NAMES.get(summary.language, summary.language),
+        "language_code": summary.language,
+        "confidence": summary.language_probability,
+    }
+
+
+def _recording(upload: Upload, encode: bool) -> Recording:
+    return MediaFile(upload.file) if encode else RawFile(upload.file, upload.size)
