@@ -1,0 +1,447 @@
+"""One service: the asyncio shell around its `Lifecycle`.
+
+The lifecycle decides, this class carries out: it owns the backend, the one operation that may run
+on it, the watcher and the timer. It has no state of its own that a decision depends on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections import deque
+from collections.abc import Callable, Coroutine, Hashable
+from dataclasses import dataclass
+from typing import Protocol, assert_never
+
+from autostart_proxy import errors, lifecycle, readiness
+from autostart_proxy.backends import Backend, Exit, Observation, Upstream
+from autostart_proxy.config import ServiceConfig
+from autostart_proxy.lifecycle import Lifecycle, Policy, State
+
+_log = logging.getLogger(__name__)
+
+_ASKED_TO_END = frozenset({0, 130, 137, 143})
+"""Exit codes of a program that was told to end: 0, or 128 + SIGINT, SIGKILL, SIGTERM."""
+
+_WATCH_AGAIN_SECONDS = 1.0
+
+
+class Lease(Hashable, Protocol):
+    """One request's claim on a service. Every call comes from the event loop's thread."""
+
+    def admitted(self, upstream: Upstream) -> None:
+        """Forward now; `Service.depart` must follow exactly once."""
+        ...
+
+    def refused(self, error: errors.ProxyError) -> None:
+        """Answer with this error; the lease is over, no `depart` follows."""
+        ...
+
+    def cut(self) -> None:
+        """Abort: the drain time is over; `Service.depart` must still follow."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """What `autostart-proxy status` shows of one service; durations in seconds."""
+
+    host: str
+    name: str
+    state: str
+    since_seconds: float
+    leases: int
+    held: int
+    last_start_seconds: float | None
+    why: str
+    sleeps_in_seconds: float | None
+
+
+def policy_of(config: ServiceConfig) -> Policy:
+    """The part of a service's configuration that its lifecycle decides by."""
+    return Policy(
+        start_timeout=config.start_timeout,
+        prepare_timeout=config.prepare_timeout,
+        idle_timeout=config.idle_timeout,
+        stop_timeout=config.stop_timeout,
+        drain_timeout=config.drain_timeout,
+        max_held=config.max_held,
+    )
+
+
+class Service:
+    """Wakes, holds, admits, drains and stops one configured service.
+
+    Created inside a running event loop; watches its backend until `close`.
+
+    Attributes:
+        host: canonical host, the service's name in logs.
+        config: what `config.json` says of it.
+    """
+
+    def __init__(self, host: str, config: ServiceConfig, backend: Backend) -> None:
+        self.host = host
+        self.config = config
+        self._backend = backend
+        self._loop = asyncio.get_running_loop()
+        self._life: Lifecycle[Lease] = Lifecycle(policy_of(config), self._loop.time())
+        self._upstream = Upstream(config.proxy_host, config.proxy_port)
+        self._orders: deque[lifecycle.Effect[Lease]] = deque()
+        self._performing = False
+        self._operation: asyncio.Task[None] | None = None
+        self._healthy = asyncio.Event()
+        self._exited: asyncio.Future[Exit] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._onlookers: list[asyncio.Future[None]] = []
+        self._when_empty: Callable[[], None] | None = None
+        self._watching = self._loop.create_task(self._watch())
+
+    def __repr__(self) -> str:
+        return f"<Service {self.host} {self._life!r}>"
+
+    # For the relay.
+
+    @property
+    def ready(self) -> bool:
+        """Whether a lease that arrives now would be admitted at once."""
+        return self._life.state is State.READY
+
+    @property
+    def empty(self) -> bool:
+        """Whether no lease is held or flowing."""
+        return not self._life.held and not self._life.flowing
+
+    def arrive(self, lease: Lease) -> None:
+        """Claim the service; ends in `lease.admitted` or `lease.refused`, perhaps at once."""
+        self._tell(lifecycle.Arrived(lease))
+
+    def depart(self, lease: Lease) -> None:
+        """End a lease: after its last byte, or because its client left while it was held."""
+        self._tell(lifecycle.Departed(lease))
+        if self._when_empty is not None and self.empty:
+            self._when_empty()
+
+    def unreachable(self, lease: Lease) -> None:
+        """Hold an admitted lease again: nobody listened, and not one of its bytes went out."""
+        self._tell(lifecycle.Returned(lease))
+
+    def wake(self) -> errors.ProxyError:
+        """Start without a lease and say what to answer a request that does not wait.
+
+        Returns:
+            `Starting`, or the failure while a service that failed is not tried again yet.
+        """
+        self._tell(lifecycle.Woken())
+        if self._life.state is State.FAILED and self._life.failure is not None:
+            return self._life.failure
+        return errors.Starting(retry_after_seconds=self.waiting_seconds_hint())
+
+    def waiting_seconds_hint(self) -> int:
+        """How long a start will still take, by the last one; at least 1 s."""
+        usual = self._life.last_start_seconds
+        if usual is None:
+            return 2
+        elapsed = self._now() - self._life.since if self._life.state is State.STARTING else 0.0
+        return max(1, math.ceil(usual - elapsed))
+
+    # For operators.
+
+    def order_wake(self) -> None:
+        """Start on an operator's word, whatever failed before; returns at once."""
+        self._tell(lifecycle.Woken(by_operator=True))
+
+    async def until_awake(self) -> None:
+        """Return once the service is ready.
+
+        Raises:
+            ProxyError: the start failed, or somebody put the service to sleep meanwhile.
+        """
+        await self._until(State.READY, State.FAILED, State.STOPPED)
+        if not self.ready:
+            raise self._life.failure or errors.StartFailed("The service was put to sleep.")
+
+    async def sleep(self) -> None:
+        """Drain, stop, and return once that is over.
+
+        Raises:
+            ProxyError: the stop failed, or somebody woke the service meanwhile.
+        """
+        self._tell(lifecycle.PutToSleep())
+        await self._until(State.STOPPED, State.FAILED, State.READY)
+        if self._life.state is State.READY:
+            raise errors.StartFailed("The service was woken again.")
+        if self._life.state is State.FAILED and self._life.failure is not None:
+            raise self._life.failure
+
+    def status(self) -> ServiceStatus:
+        """A snapshot for people."""
+        life, now = self._life, self._now()
+        idle_deadline = life.idle_deadline
+        return ServiceStatus(
+            host=self.host,
+            name=self.config.name,
+            state=life.state.value,
+            since_seconds=round(now - life.since, 3),
+            leases=len(life.flowing),
+            held=len(life.held),
+            last_start_seconds=life.last_start_seconds and round(life.last_start_seconds, 3),
+            why=self._why(),
+            sleeps_in_seconds=idle_deadline and round(max(0.0, idle_deadline - now), 3),
+        )
+
+    def _why(self) -> str:
+        """Why the service is in the state it is in, in a few words."""
+        life = self._life
+        match life.state:
+            case State.STOPPED | State.STOPPING:
+                return "idle" if life.failure is None else str(life.failure)
+            case State.FAILED:
+                return str(life.failure)
+            case State.STARTING:
+                return f"woken by {life.awake_because}"
+            case State.DRAINING:
+                return "put to sleep, waiting for open requests"
+            case State.READY if life.flowing:
+                return f"in use, woken by {life.awake_because}"
+            case State.READY if life.policy.idle_timeout is None:
+                return "never sleeps"
+            case State.READY:
+                return f"recently used, woken by {life.awake_because}"
+            case _:
+                assert_never(life.state)
+
+    # For the fleet.
+
+    def reconfigure(self, config: ServiceConfig) -> None:
+        """Take over new limits; the backend's part of the configuration must be unchanged."""
+        self.config = config
+        self._tell(lifecycle.Reconfigured(policy_of(config)))
+        self._arm_timer()
+
+    def refuse(self, reason: errors.ProxyError) -> None:
+        """Take no more requests, and answer those that wait; flowing ones go on."""
+        self._tell(lifecycle.Closed(reason))
+
+    def retire(self, when_empty: Callable[[], None]) -> None:
+        """Serve the leases there are; `when_empty` is called when the last has ended."""
+        self._when_empty = when_empty
+        if self.empty:
+            when_empty()
+
+    async def close(self) -> None:
+        """Stop watching and acting; what runs is left to the backend's own `close`."""
+        self.refuse(errors.ShuttingDown())
+        if self._timer is not None:
+            self._timer.cancel()
+        tasks = [self._watching, *([self._operation] if self._operation else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        await self._backend.close()
+
+    # The loop of facts and orders.
+
+    def _now(self) -> float:
+        return self._loop.time()
+
+    def _tell(self, event: lifecycle.Event[Lease]) -> None:
+        """Hand a fact to the lifecycle and carry out its orders, in order.
+
+        A lease's answer may itself bring the next fact (a pipelined request): its orders queue
+        up behind the present ones.
+        """
+        orders = self._orders
+        orders.extend(self._life.handle(event, self._loop.time()))
+        if self._performing:
+            return
+        self._performing = True
+        try:
+            while orders:
+                self._perform(orders.popleft())
+        finally:
+            self._performing = False
+        if self._timer is None:
+            self._arm_timer()
+
+    def _perform(self, order: lifecycle.Effect[Lease]) -> None:
+        match order:
+            case lifecycle.Admit(lease):
+                self._guard(lease, lambda: lease.admitted(self._upstream))
+            case lifecycle.Refuse(lease, reason):
+                self._guard(lease, lambda: lease.refused(reason))
+            case lifecycle.Cut(lease):
+                self._guard(lease, lease.cut)
+            case lifecycle.StartBackend():
+                self._operate(self._start)
+            case lifecycle.StopBackend():
+                self._operate(self._stop)
+            case lifecycle.AbandonStop():
+                self._operate(_nothing)
+            case lifecycle.Moved(old, new):
+                self._moved(old, new)
+            case _:
+                assert_never(order)
+
+    def _guard(self, lease: Lease, answer: Callable[[], None]) -> None:
+        """One lease's defect must not keep the others from their answers."""
+        try:
+            answer()
+        except Exception:
+            _log.exception("lease could not be answered", extra={"service": self.host})
+
+    def _moved(self, old: State, new: State) -> None:
+        life = self._life
+        data: dict[str, object] = {"service": self.host, "from": old.value, "to": new.value}
+        if new is State.STARTING:
+            data["because"] = life.awake_because
+        if new is State.READY and old is State.STARTING and life.last_start_seconds is not None:
+            data["seconds"] = round(life.last_start_seconds, 3)
+        _log.info("state", extra=data)
+        if life.failure is not None and new in (State.STOPPING, State.FAILED):
+            _log.error(
+                "failure",
+                extra={
+                    "service": self.host,
+                    "error": life.failure.tag,
+                    "reason": str(life.failure),
+                    "cure": life.failure.remedy,
+                },
+            )
+        self._arm_timer()
+        onlookers, self._onlookers = self._onlookers, []
+        for onlooker in onlookers:
+            if not onlooker.done():
+                onlooker.set_result(None)
+
+    async def _until(self, *states: State) -> None:
+        while self._life.state not in states:
+            onlooker = self._loop.create_future()
+            self._onlookers.append(onlooker)
+            await onlooker
+
+    # The timer. It is not moved for every request: it fires, looks, and is set anew.
+
+    def _arm_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        deadline = self._life.deadline
+        self._timer = None if deadline is None else self._loop.call_at(deadline, self._fire)
+
+    def _fire(self) -> None:
+        self._timer = None
+        self._tell(lifecycle.Tick())
+
+    # Operations on the backend: one at a time, the newer ends the older first.
+
+    def _operate(self, operation: Callable[[], Coroutine[None, None, None]]) -> None:
+        self._operation = self._loop.create_task(self._after(self._operation, operation))
+
+    async def _after(
+        self,
+        previous: asyncio.Task[None] | None,
+        operation: Callable[[], Coroutine[None, None, None]],
+    ) -> None:
+        if previous is not None and not previous.done():
+            previous.cancel()
+            superseded = False
+            while not previous.done():
+                try:
+                    await asyncio.wait([previous])
+                except asyncio.CancelledError:
+                    superseded = True
+            if superseded:
+                raise asyncio.CancelledError
+        await operation()
+
+    async def _start(self) -> None:
+        self._healthy.clear()
+        self._exited = self._loop.create_future()
+        try:
+            upstream = await self._backend.start(lambda: self._tell(lifecycle.Launched()))
+            await self._until_ready(upstream, self._exited)
+        except errors.BackendRefused as refusal:
+            self._tell(lifecycle.StartFailed(refusal.reason))
+        except errors.BackendUnreachable as cause:
+            self._tell(lifecycle.StartFailed(errors.DockerUnavailable(detail=str(cause))))
+        except Exception as cause:  # a defect in a backend must not strand the leases that wait
+            _log.exception("start broke", extra={"service": self.host})
+            self._tell(lifecycle.StartFailed(errors.StartFailed(detail=repr(cause))))
+        else:
+            self._upstream = upstream
+            self._tell(lifecycle.Started())
+
+    async def _until_ready(self, upstream: Upstream, exited: asyncio.Future[Exit]) -> None:
+        ready = self._loop.create_task(self._answering(upstream))
+        try:
+            waiting: list[asyncio.Future[None] | asyncio.Future[Exit]] = [ready, exited]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if not ready.done():
+                raise errors.BackendRefused(_exit_error(exited.result()))
+            ready.result()
+        finally:
+            ready.cancel()
+
+    async def _answering(self, upstream: Upstream) -> None:
+        health = self.config.health
+        if upstream.has_healthcheck and health.path is None:
+            await self._healthy.wait()
+        else:
+            await readiness.until_ready(
+                upstream, path=health.path or "/", host=self.host, accepts=health.accepts
+            )
+
+    async def _stop(self) -> None:
+        if isinstance(self._life.failure, errors.HoldExpired):
+            _log.error(
+                "last lines of the service",
+                extra={"service": self.host, "lines": list(await self._backend.log_tail())},
+            )
+        try:
+            await self._backend.stop(self.config.stop_timeout)
+        except errors.BackendRefused as refusal:
+            self._tell(lifecycle.StopFailed(refusal.reason))
+        except errors.BackendUnreachable as cause:
+            self._tell(lifecycle.StopFailed(errors.DockerUnavailable(detail=str(cause))))
+        except Exception as cause:  # as in _start
+            _log.exception("stop broke", extra={"service": self.host})
+            self._tell(lifecycle.StopFailed(errors.StartFailed(detail=repr(cause))))
+        else:
+            self._tell(lifecycle.Stopped())
+
+    # What the world does without being told.
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                async for seen in self._backend.watch():
+                    self._saw(seen)
+            except Exception:  # watch() promises to survive; a defect in it must not blind us
+                _log.exception("watching broke", extra={"service": self.host})
+            await asyncio.sleep(_WATCH_AGAIN_SECONDS)
+
+    def _saw(self, seen: Observation) -> None:
+        if seen.healthy:
+            self._healthy.set()
+        if self._life.state is State.STARTING:
+            exited = self._exited
+            if seen.exit is not None and exited is not None and not exited.done():
+                exited.set_result(seen.exit)
+        elif seen.running:
+            self._tell(lifecycle.FoundRunning())
+        else:
+            crashed = seen.exit is not None and (
+                seen.exit.out_of_memory or seen.exit.code not in _ASKED_TO_END
+            )
+            reason = _exit_error(seen.exit) if seen.exit is not None and crashed else None
+            self._tell(lifecycle.FoundStopped(reason))
+
+
+async def _nothing() -> None:
+    """The operation that only ends the one before it."""
+
+
+def _exit_error(exit: Exit) -> errors.ContainerExited:
+    killed = ", out of memory" if exit.out_of_memory else ""
+    tail = "".join(f"\n  {line}" for line in exit.log_tail)
+    return errors.ContainerExited(detail=f"{exit.part} exited with {exit.code}{killed}{tail}")

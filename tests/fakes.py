@@ -1,0 +1,102 @@
+"""A backend made of nothing, for tests of the shell around it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+from autostart_proxy import errors
+from autostart_proxy.backends import Exit, Observation, Upstream
+
+
+class FakeBackend:
+    """Runs nothing; a test opens its gates and tells what it shall see.
+
+    Attributes:
+        calls: what was asked, in order: `start`, `stop`, and their ends `started`, `stopped`.
+        may_start, may_stop: an operation waits for its gate.
+        fails: what the next start raises.
+    """
+
+    def __init__(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.calls: list[str] = []
+        self.may_start = asyncio.Event()
+        self.may_stop = asyncio.Event()
+        self.may_start.set()
+        self.may_stop.set()
+        self.fails: Exception | None = None
+        self.closed = False
+        self._seen: asyncio.Queue[Observation | Exception] = asyncio.Queue()
+        self._at_work = 0
+
+    def shows(self, seen: Observation | Exception) -> None:
+        """Let `watch` yield (or raise) this next."""
+        self._seen.put_nowait(seen)
+
+    async def start(self, launched: Callable[[], None]) -> Upstream:
+        await self._work("start", self.may_start, launched)
+        if self.fails is not None:
+            failure, self.fails = self.fails, None
+            raise failure
+        return self.upstream
+
+    async def stop(self, grace_seconds: float) -> None:
+        await self._work("stop", self.may_stop, lambda: None)
+
+    async def _work(self, name: str, gate: asyncio.Event, launched: Callable[[], None]) -> None:
+        assert self._at_work == 0, "never two operations at once"
+        self._at_work += 1
+        self.calls.append(name)
+        try:
+            launched()
+            await gate.wait()
+            self.calls.append("started" if name == "start" else "stopped")
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.01)  # a real daemon takes its time to let go
+            self.calls.append(f"{name} ended")
+            raise
+        finally:
+            self._at_work -= 1
+
+    async def observe(self) -> Observation:
+        return Observation(running=False)
+
+    async def watch(self) -> AsyncIterator[Observation]:
+        while True:
+            seen = await self._seen.get()
+            if isinstance(seen, Exception):
+                raise seen
+            yield seen
+
+    async def log_tail(self) -> tuple[str, ...]:
+        return ("the last line",)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class FakeLease:
+    """A request that only notes what it is told."""
+
+    def __init__(self) -> None:
+        self.upstream: Upstream | None = None
+        self.error: errors.ProxyError | None = None
+        self.was_cut = False
+        self.answered = asyncio.Event()
+
+    def admitted(self, upstream: Upstream) -> None:
+        self.upstream = upstream
+        self.answered.set()
+
+    def refused(self, error: errors.ProxyError) -> None:
+        self.error = error
+        self.answered.set()
+
+    def cut(self) -> None:
+        self.was_cut = True
+
+
+DIED = Observation(running=False, exit=Exit("web", 3, log_tail=("Traceback", "boom")))
+RUNNING = Observation(running=True)
+STOPPED = Observation(running=False)

@@ -1,0 +1,364 @@
+"""The shell around a lifecycle: orders become operations, and facts come back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from autostart_proxy import config, errors
+from autostart_proxy.backends import Exit, Observation, Upstream
+from autostart_proxy.service import Service
+from tests.fakes import DIED, RUNNING, STOPPED, FakeBackend, FakeLease
+
+LIMIT_SECONDS = 20
+NOWHERE = Upstream("127.0.0.1", 1)
+
+
+def service_config(**keys: object) -> config.ServiceConfig:
+    """A service as `config.json` would give it, with a command nobody runs."""
+    service = {"command": ["true"], "proxyPort": 8001, **keys}
+    text = json.dumps({"services": {"a.example": service}})
+    parsed = config.parse(text, source="config.json")
+    return parsed.services["a.example"]
+
+
+@pytest.fixture
+async def web() -> AsyncIterator[Upstream]:
+    """A program that is ready from the start."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    yield Upstream("127.0.0.1", server.sockets[0].getsockname()[1])
+    server.close()
+
+
+Make = Callable[..., Awaitable[tuple[Service, FakeBackend]]]
+
+
+@pytest.fixture
+async def make(web: Upstream) -> AsyncIterator[Make]:
+    made: list[Service] = []
+
+    async def make(upstream: Upstream = web, **keys: object) -> tuple[Service, FakeBackend]:
+        backend = FakeBackend(upstream)
+        made.append(Service("a.example", service_config(**keys), backend))
+        return made[-1], backend
+
+    yield make
+    for service in made:
+        await service.close()
+
+
+async def answered(lease: FakeLease) -> FakeLease:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        await lease.answered.wait()
+    return lease
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(LIMIT_SECONDS):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
+            await asyncio.sleep(0.005)
+
+
+async def test_a_first_request_starts_the_backend_and_is_admitted_when_it_answers(
+    make: Make, web: Upstream
+) -> None:
+    service, backend = await make()
+    lease = FakeLease()
+    service.arrive(lease)
+    assert (await answered(lease)).upstream == web
+    assert backend.calls == ["start", "started"]
+
+
+async def test_a_warm_request_is_admitted_before_arrive_returns(make: Make) -> None:
+    service, _ = await make()
+    first, second = FakeLease(), FakeLease()
+    service.arrive(first)
+    await answered(first)
+    service.arrive(second)
+    assert second.upstream is not None
+
+
+async def test_an_idle_service_is_stopped_and_the_next_request_starts_it_again(make: Make) -> None:
+    service, backend = await make(idleTimeout=0.05)
+    for _ in range(2):
+        lease = FakeLease()
+        service.arrive(lease)
+        await answered(lease)
+        service.depart(lease)
+        await until(lambda: service.status().state == "stopped")
+    assert backend.calls == ["start", "started", "stop", "stopped"] * 2
+
+
+async def test_a_service_in_use_outlives_its_idle_time(make: Make) -> None:
+    service, backend = await make(idleTimeout=0.02)
+    lease = FakeLease()
+    service.arrive(lease)
+    await answered(lease)
+    await asyncio.sleep(0.2)
+    assert service.ready and "stop" not in backend.calls
+
+
+async def test_a_request_during_a_stop_waits_for_it_and_starts_again(make: Make) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.may_stop.clear()
+    sleeping = asyncio.ensure_future(service.sleep())
+    await until(lambda: "stop" in backend.calls)
+    lease = FakeLease()
+    service.arrive(lease)
+    await asyncio.sleep(0.02)
+    assert not lease.answered.is_set()
+    backend.may_stop.set()
+    assert (await answered(lease)).error is None
+    assert backend.calls == ["start", "started", "stop", "stopped", "start", "started"]
+    sleeping.cancel()
+
+
+async def test_a_start_that_takes_too_long_is_ended_before_the_stop_begins(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, backend = await make(startTimeout=0.05)
+    backend.may_start.clear()
+    lease = FakeLease()
+    service.arrive(lease)
+    assert isinstance((await answered(lease)).error, errors.HoldExpired)
+    await until(lambda: service.status().state == "failed")
+    assert backend.calls == ["start", "start ended", "stop", "stopped"]
+    assert any(vars(record).get("lines") == ["the last line"] for record in caplog.records)
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (errors.BackendRefused(errors.StartFailed(detail="port taken")), errors.StartFailed),
+        (errors.BackendUnreachable("no socket"), errors.DockerUnavailable),
+        (RuntimeError("a defect"), errors.StartFailed),
+    ],
+)
+async def test_every_way_a_start_can_fail_reaches_the_requests_that_wait(
+    make: Make, failure: Exception, told: type[errors.ProxyError]
+) -> None:
+    service, backend = await make()
+    backend.fails = failure
+    lease = FakeLease()
+    service.arrive(lease)
+    assert isinstance((await answered(lease)).error, told)
+    again = FakeLease()
+    await until(lambda: service.status().state == "failed")
+    service.arrive(again)
+    assert (await answered(again)).error is None, "the next request tries again"
+
+
+async def test_a_death_between_start_and_readiness_fails_at_once_with_the_last_lines(
+    make: Make,
+) -> None:
+    service, backend = await make(NOWHERE)
+    lease = FakeLease()
+    service.arrive(lease)
+    await until(lambda: "started" in backend.calls)
+    backend.shows(DIED)
+    error = (await answered(lease)).error
+    assert isinstance(error, errors.ContainerExited)
+    assert "web exited with 3" in error.detail and "boom" in error.detail
+    assert "boom" not in error.public
+
+
+async def test_where_the_container_has_a_healthcheck_its_word_counts(make: Make) -> None:
+    service, backend = await make(Upstream("127.0.0.1", 1, has_healthcheck=True))
+    lease = FakeLease()
+    service.arrive(lease)
+    backend.shows(Observation(running=True, healthy=False))
+    await asyncio.sleep(0.05)
+    assert not lease.answered.is_set()
+    backend.shows(Observation(running=True, healthy=True))
+    assert (await answered(lease)).error is None
+
+
+async def test_a_health_path_is_asked_even_where_there_is_a_healthcheck(
+    make: Make, web: Upstream
+) -> None:
+    upstream = Upstream(web.host, web.port, has_healthcheck=True)
+    service, _ = await make(upstream, health={"path": "/up"})
+    lease = FakeLease()
+    service.arrive(lease)
+    assert (await answered(lease)).error is None
+
+
+async def test_a_service_found_running_is_adopted_without_a_start(make: Make) -> None:
+    service, backend = await make()
+    backend.shows(RUNNING)
+    await until(lambda: service.ready)
+    lease = FakeLease()
+    service.arrive(lease)
+    assert lease.upstream == Upstream("127.0.0.1", 8001)
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize(
+    ("seen", "state"),
+    [
+        (STOPPED, "stopped"),
+        (DIED, "failed"),
+        (Observation(running=False, exit=Exit("web", 137)), "stopped"),
+        (Observation(running=False, exit=Exit("web", 137, out_of_memory=True)), "failed"),
+    ],
+    ids=["stopped by hand", "crashed", "killed by hand", "out of memory"],
+)
+async def test_the_state_follows_what_happens_outside(
+    make: Make, seen: Observation, state: str
+) -> None:
+    service, backend = await make()
+    backend.shows(RUNNING)
+    backend.shows(seen)
+    await until(lambda: service.status().state == state)
+
+
+async def test_watching_goes_on_after_it_broke(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("autostart_proxy.service._WATCH_AGAIN_SECONDS", 0.01)
+    service, backend = await make()
+    backend.shows(RuntimeError("a defect"))
+    backend.shows(RUNNING)
+    await until(lambda: service.ready)
+    assert "watching broke" in caplog.text
+
+
+async def test_an_unreachable_service_holds_the_request_again_and_is_healed(make: Make) -> None:
+    service, backend = await make()
+    backend.shows(RUNNING)
+    await until(lambda: service.ready)
+    lease = FakeLease()
+    service.arrive(lease)
+    lease.answered.clear()
+    service.unreachable(lease)
+    assert (await answered(lease)).error is None
+    assert backend.calls == ["start", "started"]
+
+
+async def test_drain_time_over_cuts_what_still_flows(make: Make) -> None:
+    service, backend = await make(drainTimeout=0.05)
+    lease = FakeLease()
+    service.arrive(lease)
+    await answered(lease)
+    await service.sleep()
+    assert lease.was_cut
+    service.depart(lease)
+
+
+async def test_one_lease_with_a_defect_does_not_keep_the_others_waiting(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(FakeLease):
+        def admitted(self, upstream: Upstream) -> None:
+            raise RuntimeError("a defect")
+
+    service, _ = await make()
+    broken, sound = Broken(), FakeLease()
+    service.arrive(broken)
+    service.arrive(sound)
+    assert (await answered(sound)).error is None
+    assert "lease could not be answered" in caplog.text
+
+
+async def test_a_request_that_arrives_from_within_an_answer_is_answered_too(make: Make) -> None:
+    second = FakeLease()
+
+    class Pipelined(FakeLease):
+        def admitted(self, upstream: Upstream) -> None:
+            service.depart(self)
+            service.arrive(second)
+
+    service, _ = await make()
+    service.arrive(Pipelined())
+    assert (await answered(second)).error is None
+
+
+async def test_wake_says_that_it_starts_or_why_it_does_not(make: Make) -> None:
+    service, backend = await make()
+    assert isinstance(service.wake(), errors.Starting)
+    await until(lambda: service.ready)
+    backend.shows(DIED)
+    await until(lambda: service.status().state == "failed")
+    backend.fails = errors.BackendRefused(errors.StartFailed())
+    service.wake()
+    await until(lambda: service.status().state == "failed")
+    assert isinstance(service.wake(), errors.StartFailed)
+
+
+async def test_waiting_for_a_wake_tells_its_failure(make: Make) -> None:
+    service, backend = await make()
+    backend.fails = errors.BackendRefused(errors.StartFailed(detail="port taken"))
+    service.order_wake()
+    with pytest.raises(errors.StartFailed, match="port taken"):
+        await service.until_awake()
+
+
+async def test_a_wake_ended_by_a_sleep_says_so(make: Make) -> None:
+    service, backend = await make()
+    backend.may_start.clear()
+    service.order_wake()
+    waiting = asyncio.ensure_future(service.until_awake())
+    await asyncio.sleep(0.01)
+    await service.sleep()
+    with pytest.raises(errors.StartFailed, match="put to sleep"):
+        await waiting
+
+
+async def test_status_tells_why_and_until_when_it_is_awake(make: Make) -> None:
+    service, _ = await make(name="Whisper", idleTimeout="1h")
+    assert service.status().why == "idle"
+    lease = FakeLease()
+    service.arrive(lease)
+    assert service.status().why == "woken by a request"
+    await answered(lease)
+    assert service.status().why == "in use, woken by a request"
+    assert service.status().sleeps_in_seconds is None
+    service.depart(lease)
+    status = service.status()
+    assert (status.name, status.state, status.leases) == ("Whisper", "ready", 0)
+    assert status.last_start_seconds is not None
+    assert status.sleeps_in_seconds is not None and 3500 < status.sleeps_in_seconds <= 3600
+
+
+async def test_a_new_idle_time_holds_at_once(make: Make) -> None:
+    service, _ = await make(idleTimeout=None)
+    service.order_wake()
+    await service.until_awake()
+    assert service.status().why == "never sleeps"
+    service.reconfigure(service_config(idleTimeout=0.01))
+    await until(lambda: service.status().state == "stopped")
+
+
+async def test_closing_refuses_who_waits_and_leaves_the_service_running(make: Make) -> None:
+    service, backend = await make()
+    backend.may_start.clear()
+    lease = FakeLease()
+    service.arrive(lease)
+    await service.close()
+    assert isinstance(lease.error, errors.ShuttingDown)
+    assert "stop" not in backend.calls and backend.closed
+
+
+async def test_each_state_change_is_one_line(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    service, _ = await make()
+    service.order_wake()
+    await service.until_awake()
+    moves = [(vars(r)["from"], vars(r)["to"]) for r in caplog.records if r.message == "state"]
+    assert moves == [("stopped", "starting"), ("starting", "ready")]
