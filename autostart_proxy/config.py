@@ -89,6 +89,10 @@ class _Given(NamedTuple):
     entries: Mapping[str, Entry]
     values: dict[str, Any]
 
+    def unread(self) -> Set[str]:
+        """Return the keys whose values have been reported."""
+        return self.entries.keys() - set(map(camel, self.values))
+
 
 class _Reader:
     """Goes through a document once and collects everything that is wrong with it."""
@@ -123,7 +127,7 @@ class _Reader:
         before = len(self.problems)
         own = self._given(entry.node, path, ServiceConfig)
         values = {"name": entry.key, **_layered(shared.values, own.values)}
-        given = shared.entries.keys() | own.entries.keys()
+        unread = shared.unread() | own.unread()
 
         def report_all(found: Iterable[tuple[str, str]]) -> None:
             for key, reason in found:
@@ -131,7 +135,7 @@ class _Reader:
                 self._report(at, _join(path, key) if key else path, reason)
 
         if isinstance(entry.node, document.Mapping):
-            report_all(_contradictions(values, own.values, given))
+            report_all(_contradictions(values, own.values, unread))
         report_all(self._conflicts(values, host, path))
         if len(self.problems) > before or "proxy_port" not in values:
             return None
@@ -231,16 +235,14 @@ def _layered(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
 
 
 def _contradictions(
-    values: Mapping[str, Any], own: Mapping[str, Any], given: Set[str]
+    values: Mapping[str, Any], own: Mapping[str, Any], unread: Set[str]
 ) -> Iterator[tuple[str, str]]:
     """Yield the keys of a service that are missing or do not go together."""
-    if "proxyPort" not in given:
+    if "proxy_port" not in values and "proxyPort" not in unread:
         yield "proxyPort", "missing; write the port on which the service listens"
-    # A kind that was given but could not be read has been reported: it counts as there.
+    # A kind that could not be read has been reported: it counts as there.
     kinds = {
-        kind
-        for kind in _MEANT_ONLY_WITH
-        if values.get(kind) is not None or (camel(kind) in given and kind not in values)
+        kind for kind in _MEANT_ONLY_WITH if values.get(kind) is not None or camel(kind) in unread
     }
     if not kinds:
         yield "composeDir", "missing; a service has either composeDir or command"

@@ -93,13 +93,11 @@ def read(text: str, *, yaml: bool) -> Node:
 
 def plain(node: Node) -> object:
     """Return the node as an ordinary value; of doubled keys the last one counts."""
-    match node:
-        case Scalar(value=value):
-            return value
-        case Sequence(items=items):
-            return [plain(item) for item in items]
-        case Mapping(entries=entries):
-            return {entry.key: plain(entry.node) for entry in entries}
+    if isinstance(node, Scalar):
+        return node.value
+    if isinstance(node, Sequence):
+        return [plain(item) for item in node.items]
+    return {entry.key: plain(entry.node) for entry in node.entries}
 
 
 class _Json:

@@ -294,6 +294,7 @@ def _schema_of(struct: Any) -> dict[str, Any]:
     for key, row in rows(struct).items():
         inner = _schema_of(row.struct) if row.struct else {}
         default = row.key.default or defaults[row.name]
+        default = list(default) if isinstance(default, tuple) else default
         properties[key] = {
             "description": row.key.meaning,
             **(row.key.form.schema if row.key.form else inner),

@@ -149,7 +149,8 @@ def address(value: object) -> str:
 
 
 def listen(value: object) -> tuple[str, int] | Path:
-    """Read where to listen: `host:port`, `[ipv6]:port` or `unix:/path`.
+    """Read where to listen: `host:port`, `[ipv6]:port` or `unix:/path`; port 0 lets the system
+    choose one.
 
     Returns host (IPv6 without brackets) and port, or the socket's path.
     """
@@ -158,7 +159,7 @@ def listen(value: object) -> tuple[str, int] | Path:
         return socket_path(text.removeprefix("unix:"))
     name, _, port = text.rpartition(":")
     bracketed = name.startswith("[") and name.endswith("]")
-    if not name or not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+    if not name or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
         raise ValueError("expected an address and a port")
     if bracketed != (":" in name):
         raise ValueError("expected an IPv6 address in brackets")
@@ -188,10 +189,10 @@ def argument(value: object) -> str:
 
 
 def text(value: object) -> str:
-    """Read a string that is not empty."""
-    if isinstance(value, str) and value:
+    """Read a line of text that is not empty."""
+    if isinstance(value, str) and value and value.isprintable():
         return value
-    raise ValueError("expected a string")
+    raise ValueError("expected a line of text")
 
 
 def container(value: object) -> str:

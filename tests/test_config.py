@@ -1,0 +1,424 @@
+"""What the configuration file means, and every problem in it at once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from autostart_proxy.config import Config, HealthConfig, LogConfig, ServiceConfig, parse
+from autostart_proxy.errors import ConfigError
+
+SEED = """\
+{"services": {"whisper.example.org": {"name": "Whisper API (faster-whisper)", \
+"composeDir": "/opt/whisper-faster", "proxyPort": 8001, "blocking": true, \
+"containers": ["faster-whisper"]}}}
+"""
+
+
+def service(**keys: Any) -> dict[str, Any]:
+    return {"composeDir": "/opt/a", "proxyPort": 8001, **keys}
+
+
+def parsed(*, services: dict[str, Any], **top: Any) -> Config:
+    return parse(json.dumps({**top, "services": services}), source="config.json")
+
+
+def problems(text: str, source: str = "config.json") -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, source=source)
+    return caught.value.problems
+
+
+def problem(*, services: Any, **top: Any) -> str:
+    """The only problem of a file in one line, without the place."""
+    [line] = problems(json.dumps({**top, "services": services}))
+    place, _, words = line.partition(": ")
+    assert place.startswith("config.json:1:")
+    return words
+
+
+def test_a_file_in_the_old_format_loads_unchanged() -> None:
+    config = parse(SEED, source="config.json")
+    assert config == Config(
+        services={
+            "whisper.example.org": ServiceConfig(
+                name="Whisper API (faster-whisper)",
+                compose_dir=Path("/opt/whisper-faster"),
+                proxy_port=8001,
+                blocking=True,
+                containers=("faster-whisper",),
+            )
+        }
+    )
+
+
+def test_what_is_not_said_has_its_default() -> None:
+    config = parsed(services={"A.example.": service()})
+    assert list(config.services) == ["a.example"]
+    one = config.services["a.example"]
+    assert one.name == "A.example."
+    assert (one.aliases, one.containers, one.command, one.cwd, one.env) == (
+        (),
+        None,
+        None,
+        None,
+        {},
+    )
+    assert (one.proxy_host, one.blocking) == ("127.0.0.1", True)
+    assert (one.start_timeout, one.prepare_timeout, one.idle_timeout) == (30, 900, 900)
+    assert (one.stop_timeout, one.drain_timeout) == (10, 30)
+    assert (one.max_body, one.max_held) == (None, 1000)
+    assert config.listen == "127.0.0.1:8890"
+    assert config.trusted_proxies == (ip_network("127.0.0.1"), ip_network("::1"))
+    assert config.control_socket is None
+    assert config.log == LogConfig(format="text", level="info")
+    assert config.shutdown_timeout == 30
+
+
+def test_ready_is_any_answer_below_500_unless_told_otherwise() -> None:
+    assert all(HealthConfig().accepts(status) for status in (101, 200, 302, 401, 404, 499))
+    assert not any(HealthConfig().accepts(status) for status in (500, 502, 503))
+    strict = HealthConfig(status=((200, 299), (401, 401)))
+    assert [s for s in (199, 200, 299, 300, 400, 401, 402) if strict.accepts(s)] == [200, 299, 401]
+
+
+def test_every_key_is_read() -> None:
+    config = parsed(
+        listen="unix:/run/a/http.sock",
+        trustedProxies=["10.0.0.0/8"],
+        controlSocket="/run/a/control.sock",
+        log={"format": "json", "level": "debug"},
+        shutdownTimeout="1m",
+        services={
+            "a.example": {
+                "name": "A",
+                "aliases": ["B.example", "[::1]"],
+                "command": ["/opt/a/run", "--port", "8001"],
+                "cwd": "/opt/a",
+                "env": {"LOG": "info"},
+                "proxyPort": 8001,
+                "proxyHost": "localhost",
+                "blocking": "auto",
+                "startTimeout": 5,
+                "prepareTimeout": "1h",
+                "idleTimeout": None,
+                "stopTimeout": 0,
+                "drainTimeout": "500ms",
+                "health": {"path": "/health", "status": [200, "301-302"]},
+                "maxBody": "1MB",
+                "maxHeld": 3,
+            }
+        },
+    )
+    assert config == Config(
+        listen="unix:/run/a/http.sock",
+        trusted_proxies=(ip_network("10.0.0.0/8"),),
+        control_socket=Path("/run/a/control.sock"),
+        log=LogConfig(format="json", level="debug"),
+        shutdown_timeout=60,
+        services={
+            "a.example": ServiceConfig(
+                name="A",
+                aliases=("b.example", "[::1]"),
+                command=("/opt/a/run", "--port", "8001"),
+                cwd=Path("/opt/a"),
+                env={"LOG": "info"},
+                proxy_port=8001,
+                proxy_host="localhost",
+                blocking="auto",
+                start_timeout=5,
+                prepare_timeout=3600,
+                idle_timeout=None,
+                stop_timeout=0,
+                drain_timeout=0.5,
+                health=HealthConfig(path="/health", status=((200, 200), (301, 302))),
+                max_body=1_000_000,
+                max_held=3,
+            )
+        },
+    )
+
+
+def test_a_configuration_cannot_be_changed() -> None:
+    config = parse(SEED, source="config.json")
+    with pytest.raises(AttributeError):
+        config.listen = "0.0.0.0:80"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("source", ["config.yaml", "/etc/a/config.yml"])
+def test_yaml_is_told_by_the_name_of_the_file(source: str) -> None:
+    text = yaml.safe_dump(json.loads(SEED))
+    assert parse(text, source=source) == parse(SEED, source="config.json")
+    assert problems(text, "config.conf") == ["config.conf:1:1: expected a value"]
+
+
+def test_a_schema_may_be_named() -> None:
+    assert parsed(services={}, **{"$schema": "./config.schema.json"}) == Config(services={})
+
+
+# Defaults for all services.
+
+
+def test_defaults_hold_where_a_service_says_nothing() -> None:
+    config = parsed(
+        defaults={"idleTimeout": "5m", "startTimeout": 1, "proxyHost": "10.0.0.2"},
+        services={"a": service(), "b": service(composeDir="/opt/b", proxyPort=2, startTimeout=7)},
+    )
+    a, b = config.services["a"], config.services["b"]
+    assert (a.idle_timeout, a.start_timeout, a.proxy_host) == (300, 1, "10.0.0.2")
+    assert (b.idle_timeout, b.start_timeout, b.proxy_host) == (300, 7, "10.0.0.2")
+
+
+def test_null_in_a_service_stands_against_the_defaults() -> None:
+    config = parsed(defaults={"idleTimeout": "5m"}, services={"a": service(idleTimeout=None)})
+    assert config.services["a"].idle_timeout is None
+
+
+def test_health_and_env_are_merged_key_by_key() -> None:
+    config = parsed(
+        defaults={"health": {"path": "/up", "status": 200}, "env": {"A": "1", "B": "1"}},
+        services={
+            "a": {"command": ["x"], "proxyPort": 1, "health": {"status": 204}, "env": {"B": "2"}}
+        },
+    )
+    assert config.services["a"].health == HealthConfig(path="/up", status=((204, 204),))
+    assert config.services["a"].env == {"A": "1", "B": "2"}
+
+
+def test_a_command_stands_against_a_compose_project_of_the_defaults_and_vice_versa() -> None:
+    config = parsed(
+        defaults={"composeDir": "/opt/all", "containers": ["x"]},
+        services={"a": {"command": ["x"], "proxyPort": 1}, "b": {"proxyPort": 2}},
+    )
+    assert config.services["a"].compose_dir is None
+    assert config.services["a"].containers is None
+    assert config.services["b"].compose_dir == Path("/opt/all")
+    config = parsed(
+        defaults={"command": ["x"], "env": {"A": "1"}, "cwd": "/"}, services={"a": service()}
+    )
+    assert config.services["a"].command is None
+    assert config.services["a"].env == {}
+
+
+def test_a_port_may_come_from_the_defaults() -> None:
+    config = parsed(defaults={"proxyPort": 9}, services={"a": {"command": ["x"]}})
+    assert config.services["a"].proxy_port == 9
+
+
+def test_a_problem_in_the_defaults_is_told_once() -> None:
+    words = problem(
+        defaults={"proxyPort": 0},
+        services={"a": {"command": ["x"]}, "b": {"command": ["x"]}},
+    )
+    assert words == "defaults.proxyPort: expected a whole number from 1 to 65535; for example 8001"
+
+
+# Problems.
+
+
+def test_every_problem_is_told_with_file_line_column_key_and_cure() -> None:
+    text = """\
+{
+  "listen": "8890",
+  "services": {
+    "a.example": {
+      "composedir": "/opt/a",
+      "proxyPort": "8001",
+      "startTimeout": "30 s"
+    },
+    "b c": {"composeDir": "../b", "proxyPort": 8002}
+  },
+  "health": {}
+}
+"""
+    assert problems(text, "/etc/autostart-proxy/config.json") == [
+        "/etc/autostart-proxy/config.json:" + line
+        for line in (
+            '2:13: listen: expected an address and a port; for example "127.0.0.1:8890"'
+            ' or "unix:/run/autostart-proxy/http.sock"',
+            '4:5: services["a.example"].composeDir: missing; a service has either composeDir or'
+            " command",
+            '5:7: services["a.example"].composedir: unknown key; did you mean composeDir?',
+            '6:20: services["a.example"].proxyPort: expected a whole number from 1 to 65535;'
+            " for example 8001",
+            '7:23: services["a.example"].startTimeout: expected seconds, or a duration with its'
+            ' unit; for example "30s"',
+            '9:5: services["b c"]: this is not a host name',
+            '9:27: services["b c"].composeDir: expected an absolute path;'
+            ' for example "/opt/whisper-faster"',
+            "11:3: health: unknown key; it belongs to a service, or to `defaults`",
+        )
+    ]
+
+
+def test_problems_in_yaml_have_their_places_too() -> None:
+    text = "services:\n  a.example:\n    composeDir: /opt/a\n    proxyPort: 8001\n    maxbody: 1\n"
+    assert problems(text, "c.yaml") == [
+        'c.yaml:5:5: services["a.example"].maxbody: unknown key; did you mean maxBody?'
+    ]
+
+
+def test_a_syntax_error_is_the_only_problem() -> None:
+    assert problems('{"services": {},}') == [
+        "config.json:1:17: a comma before a closing bracket; remove the comma"
+    ]
+
+
+@pytest.mark.parametrize("text", ["[]", "3", "null", '"services"'])
+def test_a_file_that_is_no_object_is_refused(text: str) -> None:
+    assert problems(text) == ["config.json:1:1: expected an object with keys and values"]
+
+
+def test_a_file_without_services_is_refused() -> None:
+    assert problems("{}") == ['config.json:1:1: services: missing; write at least "services": {}']
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"compose_dir": "/x"}, "services.a.compose_dir: unknown key; did you mean composeDir?"),
+        ({"port": 1}, "services.a.port: unknown key; did you mean proxyPort?"),
+        (
+            {"listen": "x"},
+            "services.a.listen: unknown key; it belongs to the top level of the file",
+        ),
+        ({"$(id)": 1}, 'services.a["$(id)"]: unknown key; known here: aliases, blocking, command'),
+        ({"health": 3}, "services.a.health: expected an object with keys and values"),
+        ({"health": {"url": "/"}}, "services.a.health.url: unknown key; known here: path, status"),
+        ({"aliases": "b"}, 'services.a.aliases: expected a list; for example ["stt.example.org"]'),
+        ({"aliases": ["b:1"]}, "services.a.aliases: item 1: a host stands here without its port"),
+        ({"containers": []}, "services.a.containers: expected a list that is not empty"),
+        ({"blocking": "Auto"}, 'services.a.blocking: expected true, false or "auto"'),
+        ({"startTimeout": 0}, "services.a.startTimeout: expected more than 0 seconds; for example"),
+        ({"startTimeout": None}, "services.a.startTimeout: expected seconds, or a duration"),
+        ({"env": {"A": "1"}}, "services.a.env: means something only with command; remove it"),
+        ({"cwd": "/"}, "services.a.cwd: means something only with command; remove it"),
+        ({"command": ["x"]}, "services.a.command: a service has either composeDir or command"),
+        ({"composeDir": None}, "services.a.composeDir: missing; a service has either"),
+        (
+            {"composeDir": None, "command": ["x"], "containers": ["c"]},
+            "services.a.containers: means something only with composeDir; remove it",
+        ),
+    ],
+)
+def test_a_key_that_does_not_fit_is_refused(keys: dict[str, Any], words: str) -> None:
+    assert problem(services={"a": service(**keys)}).startswith(words)
+
+
+@pytest.mark.parametrize("folder", ["../x", "-f", "$(id)", "~/x", "x", "/opt/../x"])
+def test_a_compose_folder_that_is_no_plain_absolute_path_is_refused(folder: str) -> None:
+    words = problem(services={"a": service(composeDir=folder)})
+    assert words.startswith("services.a.composeDir: ")
+
+
+def test_a_service_without_port_is_refused() -> None:
+    words = problem(services={"a": {"composeDir": "/opt/a"}})
+    assert words == "services.a.proxyPort: missing; write the port on which the service listens"
+
+
+def test_a_service_that_is_no_object_is_refused() -> None:
+    assert problem(services={"a": 3}) == "services.a: expected an object with keys and values"
+    assert problem(services=[]) == "services: expected an object with keys and values"
+
+
+def test_keys_that_null_switches_off_are_no_contradiction() -> None:
+    config = parsed(services={"a": service(command=None, cwd=None)})
+    assert config.services["a"].compose_dir == Path("/opt/a")
+
+
+# What only one service may have.
+
+
+def test_a_doubled_key_is_refused_where_it_stands_again() -> None:
+    text = '{"services": {\n"a": {},\n"a": {}}}'
+    text = text.replace("{}", '{"command": ["x"], "proxyPort": 1}', 1)
+    assert problems(text) == ["config.json:3:1: services.a: stands in line 2 already; remove one"]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"A.EXAMPLE.": service(composeDir="/opt/b", proxyPort=8002)},
+        {"b.example": service(composeDir="/opt/b", proxyPort=8002, aliases=["A.example"])},
+    ],
+)
+def test_a_host_belongs_to_one_service(second: dict[str, Any]) -> None:
+    words = problem(services={"a.example": service(), **second})
+    owner = 'services["a.example"]'
+    assert f"a.example stands at {owner} already; a host belongs to one service" in words
+
+
+def test_an_alias_is_listed_once() -> None:
+    assert "b stands at" in problem(services={"a": service(aliases=["b", "B."])})
+    assert "a stands at" in problem(services={"a": service(aliases=["a"])})
+
+
+def test_a_port_belongs_to_one_service() -> None:
+    words = problem(services={"a": service(), "b": service(composeDir="/opt/b")})
+    assert words.startswith("services.b.proxyPort: port 8001 is used by services.a; give it")
+    elsewhere = service(composeDir="/opt/b", proxyHost="10.0.0.2")
+    assert len(parsed(services={"a": service(), "b": elsewhere}).services) == 2
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:8001", "0.0.0.0:8001", "[::1]:8001"])
+def test_the_port_of_the_proxy_is_its_own(listen: str) -> None:
+    words = problem(listen=listen, services={"a": service()})
+    assert "port 8001 is used by the proxy itself" in words
+
+
+def test_other_places_to_listen_take_no_port_away() -> None:
+    for listen in ("unix:/run/a.sock", "10.0.0.1:8001"):
+        assert parsed(listen=listen, services={"a": service()}).listen == listen
+
+
+def test_services_of_one_project_must_not_share_containers() -> None:
+    cases: list[tuple[dict[str, Any], dict[str, Any]]] = [
+        ({}, {}),
+        ({"containers": ["x"]}, {}),
+        ({}, {"containers": ["x"]}),
+        ({"containers": ["x", "y"]}, {"containers": ["y", "z"]}),
+    ]
+    for one, other in cases:
+        words = problem(services={"a": service(**one), "b": service(proxyPort=2, **other)})
+        assert words.startswith("services.b.composeDir: services.a has containers of the same")
+    apart = parsed(
+        services={
+            "a": service(containers=["x"]),
+            "b": service(containers=["y"], proxyPort=2),
+        }
+    )
+    assert len(apart.services) == 2
+
+
+# What is asked about a service from outside.
+
+
+def test_a_service_is_inspected_once_it_is_well_formed() -> None:
+    seen: list[str] = []
+
+    def inspect(one: ServiceConfig) -> Iterator[tuple[str, str]]:
+        seen.append(one.name)
+        yield "composeDir", "there is no such folder"
+        yield "cwd", "nor this"
+
+    services = {"a": service(), "b": service(composeDir="/opt/b", proxyPort=0)}
+    with pytest.raises(ConfigError) as caught:
+        parse(json.dumps({"services": services}), source="c", inspect=inspect)
+    assert seen == ["a"]
+    assert [line.split(": ", 1)[1] for line in caught.value.problems] == [
+        "services.a.cwd: nor this",
+        "services.a.composeDir: there is no such folder",
+        "services.b.proxyPort: expected a whole number from 1 to 65535; for example 8001",
+    ]
+
+
+def test_no_value_of_the_environment_is_ever_repeated() -> None:
+    for env in ({"TOKEN": 12345}, {"TOKEN": ["12345"]}, {"12345": "x"}, "12345"):
+        words = problem(services={"a": {"command": ["x"], "proxyPort": 1, "env": env}})
+        assert "12345" not in words or env == {"12345": "x"}
