@@ -471,6 +471,8 @@ class Lifecycle(Generic[L]):
         if self._closed is not None:
             self._refuse_all(self._closed)
             return
+        if self.state is State.READY and not self.held and not self._sleep_after_serving:
+            return  # as below, but this is where a busy service always is
         while True:
             before = self.state
             match self.state:

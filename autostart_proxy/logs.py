@@ -16,7 +16,7 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TextIO
+from typing import Literal, Protocol, TextIO
 
 _RECORD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FLUSH_SECONDS = 0.05
@@ -65,8 +65,8 @@ def request(
 ) -> None:
     """Log the end of one request.
 
-    This is the one line of which a busy proxy writes thousands a second, so it goes straight to
-    the handler of `configure`, past the making of a `LogRecord`.
+    This is the one line of which a busy proxy writes thousands a second, so as text it goes
+    straight to the handler of `configure`, past the making of a `LogRecord`.
 
     Args:
         service: canonical host of the service, `-` where none was found.
@@ -80,7 +80,21 @@ def request(
     """
     if not _access.isEnabledFor(logging.INFO):
         return
-    data: dict[str, Any] = {
+    if _handler is not None and isinstance(_handler.lines, _TextLines):
+        # None of these values can hold what needs quotes, and formatting them at one stroke takes
+        # a fifth of the time.
+        error = "" if error_tag is None else f" error={error_tag}"
+        _handler.put(
+            _handler.lines.text(
+                datetime.now(UTC),
+                logging.INFO,
+                f"request service={service} method={method} status={status} in={bytes_in} "
+                f"out={bytes_out} held_ms={held_ms:.1f} total_ms={total_ms:.1f} "
+                f"id={request_id} client={client}{error}",
+            )
+        )
+        return
+    data: dict[str, object] = {
         "service": service,
         "method": method,
         "status": status,
@@ -93,11 +107,7 @@ def request(
     }
     if error_tag is not None:
         data["error"] = error_tag
-    if _handler is None:
-        _access.info("request", extra=data)
-    else:
-        now = datetime.now(UTC)
-        _handler.put(_handler.lines.line(now, logging.INFO, _access.name, "request", data))
+    _access.info("request", extra=data)
 
 
 class _Lines(Protocol):
@@ -117,15 +127,17 @@ class _TextLines:
     def line(
         self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
     ) -> str:
-        trace = data.get("exception")
         pairs = [f" {key}={_quoted(data[key])}" for key in data if key != "exception"]
-        text = f"{logging.getLevelName(level)} {message}{''.join(pairs)}"
-        if trace:
-            text += f"\n{trace}"
+        trace = f"\n{data['exception']}" if "exception" in data else ""
+        return self.text(at, level, f"{message}{''.join(pairs)}{trace}")
+
+    def text(self, at: datetime, level: int, words: str) -> str:
+        """The line around a message and its data."""
+        line = f"{logging.getLevelName(level)} {words}"
         if self._journal:
             prefix = f"<{_priority(level)}>"
-            return prefix + text.replace("\n", f"\n{prefix}")
-        return f"{at.isoformat(timespec='milliseconds')} {text}"
+            return prefix + line.replace("\n", f"\n{prefix}")
+        return f"{at.isoformat(timespec='milliseconds')} {line}"
 
 
 class _JsonLines:

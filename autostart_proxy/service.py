@@ -253,13 +253,13 @@ class Service:
         """
         orders = self._orders
         orders.extend(self._life.handle(event, self._loop.time()))
-        if self._performing:
-            return
-        self._performing = True
-        try:
+        if not self._performing:
+            self._performing = True
             while orders:
-                self._perform(orders.popleft())
-        finally:
+                try:
+                    self._perform(orders.popleft())
+                except Exception:  # one lease's defect must not keep the others waiting
+                    _log.exception("order not carried out", extra={"service": self.host})
             self._performing = False
         if self._timer is None:
             self._arm_timer()
@@ -267,11 +267,11 @@ class Service:
     def _perform(self, order: lifecycle.Effect[Lease]) -> None:
         match order:
             case lifecycle.Admit(lease):
-                self._guard(lease, lambda: lease.admitted(self._upstream))
+                lease.admitted(self._upstream)
             case lifecycle.Refuse(lease, reason):
-                self._guard(lease, lambda: lease.refused(reason))
+                lease.refused(reason)
             case lifecycle.Cut(lease):
-                self._guard(lease, lease.cut)
+                lease.cut()
             case lifecycle.StartBackend():
                 self._operate(self._start)
             case lifecycle.StopBackend():
@@ -282,13 +282,6 @@ class Service:
                 self._moved(old, new)
             case _:
                 assert_never(order)
-
-    def _guard(self, lease: Lease, answer: Callable[[], None]) -> None:
-        """One lease's defect must not keep the others from their answers."""
-        try:
-            answer()
-        except Exception:
-            _log.exception("lease could not be answered", extra={"service": self.host})
 
     def _moved(self, old: State, new: State) -> None:
         life = self._life

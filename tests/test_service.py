@@ -271,7 +271,7 @@ async def test_one_lease_with_a_defect_does_not_keep_the_others_waiting(
     service.arrive(broken)
     service.arrive(sound)
     assert (await answered(sound)).error is None
-    assert "lease could not be answered" in caplog.text
+    assert "order not carried out" in caplog.text
 
 
 async def test_a_request_that_arrives_from_within_an_answer_is_answered_too(make: Make) -> None:
