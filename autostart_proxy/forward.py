@@ -33,8 +33,8 @@ from autostart_proxy.headers import (
     ANSWER_HEAD_LIMIT_BYTES,
     END_OF_HEAD,
     Answer,
+    AnswerReader,
     Request,
-    parse_answer,
 )
 
 _log = logging.getLogger(__name__)
@@ -95,12 +95,11 @@ class Service(Protocol):
     def status(self) -> ServiceStatus: ...
 
 
-class Pause(Enum):
-    """Why a client is not read."""
-
-    HELD = 1
-    UPSTREAM_FULL = 2
-    PIPELINED = 4
+# Why a client is not read; flags, since several reasons may hold at once. Plain numbers: the enum
+# module's flags would cost a microsecond for every request.
+HELD: Final = 1
+UPSTREAM_FULL: Final = 2
+PIPELINED: Final = 4
 
 
 class Client(Protocol):
@@ -115,8 +114,8 @@ class Client(Protocol):
 
     def write(self, data: bytes) -> None: ...
     def write_eof(self) -> None: ...
-    def pause(self, why: Pause) -> None: ...
-    def resume(self, why: Pause) -> None: ...
+    def pause(self, why: int) -> None: ...
+    def resume(self, why: int) -> None: ...
     def keep(self, data: bytes) -> None:
         """Take back bytes that belong to the next request."""
         ...
@@ -157,33 +156,27 @@ class Exchange:
             the request is held.
     """
 
-    __slots__ = (
-        "_address",
-        "_answer",
-        "_answer_body",
-        "_body",
-        "_client_ended",
-        "_early",
-        "_keep_alive",
-        "_pool",
-        "_refusals",
-        "_retried",
-        "_unread_head",
-        "_upstream",
-        "_upstream_ended",
-        "admitted_at",
-        "arrived",
-        "bytes_in",
-        "bytes_out",
-        "client",
-        "ended",
-        "error_tag",
-        "request",
-        "request_id",
-        "service",
-        "stage",
-        "status",
-    )
+    # Defaults of the class: most requests never change most of these, and setting them for each
+    # would be a tenth of what a request costs.
+    stage = Stage.HELD
+    status = 499
+    error_tag: str | None = None
+    bytes_in = 0
+    bytes_out = 0
+    admitted_at: float | None = None
+    ended = 0.0
+    _address: Address = "", 0
+    _upstream: UpstreamConnection | None = None
+    _body: framing.Body | None = None
+    _answer: Answer | None = None
+    _answer_body: framing.Body | None = None
+    _keep_alive = False
+    _early = b""
+    _unread_head = b""
+    _refusals = 0
+    _retried = False
+    _client_ended = False
+    _upstream_ended = False
 
     def __init__(
         self, client: Client, request: Request, service: Service, request_id: bytes, pool: Pool
@@ -194,28 +187,11 @@ class Exchange:
         self.request_id: Final = request_id
         self._pool: Final = pool
         self.arrived: Final = monotonic()
-        self.admitted_at: float | None = None
-        self.ended = 0.0
-        self.stage = Stage.HELD
-        self.status = 499
-        self.error_tag: str | None = None
-        self.bytes_in = 0
-        self.bytes_out = 0
-        self._address: Address = "", 0
-        self._upstream: UpstreamConnection | None = None
-        self._answer: Answer | None = None
-        self._answer_body: framing.Body | None = None
-        self._keep_alive = False
-        self._early = b""
-        self._unread_head = b""
-        self._refusals = 0
-        self._retried = False
-        self._client_ended = self._upstream_ended = False
-        self._body: framing.Body | None = None
-        if request.chunked:
+        fields = request.fields
+        if fields.chunked:
             self._body = framing.Chunked(errors.BadRequest)
-        elif request.content_length:
-            self._body = framing.Counted(request.content_length)
+        elif fields.content_length:
+            self._body = framing.Counted(fields.content_length)
 
     def __repr__(self) -> str:
         return (
@@ -226,7 +202,7 @@ class Exchange:
     @property
     def takes_client_data(self) -> bool:
         """Whether bytes of the client belong to this exchange rather than to the next."""
-        return self._body is not None or bool(self.request.upgrade)
+        return self._body is not None or bool(self.request.fields.upgrade)
 
     @property
     def uploading(self) -> bool:
@@ -240,7 +216,7 @@ class Exchange:
         self._early = early
         self.service.arrive(self)
         if self.stage is Stage.HELD:
-            self.client.pause(Pause.HELD)
+            self.client.pause(HELD)
 
     def admitted(self, upstream: Upstream) -> None:
         if self.stage is not Stage.HELD:
@@ -276,7 +252,7 @@ class Exchange:
         elif self._upstream is None or self._body is None:
             self._early += data
             if len(self._early) > WRITE_BUFFER_BYTES:
-                self.client.pause(Pause.HELD)
+                self.client.pause(HELD)
         else:
             self._pass_body(self._body, data)
 
@@ -360,9 +336,9 @@ class Exchange:
     def upstream_writable(self, writable: bool) -> None:
         """The service's write buffer has emptied, or is full."""
         if writable:
-            self.client.resume(Pause.UPSTREAM_FULL)
+            self.client.resume(UPSTREAM_FULL)
         else:
-            self.client.pause(Pause.UPSTREAM_FULL)
+            self.client.pause(UPSTREAM_FULL)
 
     # Ends.
 
@@ -384,9 +360,7 @@ class Exchange:
         self.status = error.status
         self.error_tag = error.tag
         _log_failure(self, error)
-        self._keep_alive = (
-            self.request.keep_alive and self.client.keeps_alive and self._request_read
-        )
+        self._keep_alive = self._may_keep_alive
         self.client.refuse(error, self.request, self.request_id, close=not self._keep_alive)
 
     def _answered(self, surplus: bytes) -> None:
@@ -423,6 +397,10 @@ class Exchange:
         return self._body is None and not self._early
 
     @property
+    def _may_keep_alive(self) -> bool:
+        return self.request.fields.keep_alive and self.client.keeps_alive and self._request_read
+
+    @property
     def _repeatable(self) -> bool:
         return self.request.method in ("GET", "HEAD") and not self.request.has_body
 
@@ -448,7 +426,7 @@ class Exchange:
             self.fail(errors.UpstreamUnreachable(detail=str(cause)))
             return
         self.stage = Stage.HELD
-        self.client.pause(Pause.HELD)
+        self.client.pause(HELD)
         self.service.unreachable(self)
 
     def _send(self, upstream: UpstreamConnection) -> None:
@@ -459,7 +437,7 @@ class Exchange:
         if self.client.write_paused:
             upstream.set_reading(False)
         if self._body is not None:
-            if self.request.expects_continue:
+            if self.request.fields.expects_continue:
                 self.client.write(answers.CONTINUE)
             if self._early:
                 early, self._early = self._early, b""
@@ -468,7 +446,7 @@ class Exchange:
                 except errors.ProxyError as error:
                     self.fail(error)
                     return
-        self.client.resume(Pause.HELD)
+        self.client.resume(HELD)
 
     def _pass_body(self, body: framing.Body, data: bytes) -> None:
         passed = body.feed(data)
@@ -496,7 +474,7 @@ class Exchange:
                     raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
                 self._unread_head = data
                 return
-            answer = parse_answer(data[: end + 4])
+            answer = self._sender.reader.read(data[: end + 4])
             data = data[end + 4 :]
             if answer.status >= 200:
                 self._begin_answer(answer, data)
@@ -514,9 +492,8 @@ class Exchange:
         self._answer = answer
         self.status = answer.status
         http10 = self.request.http10
-        keep_alive = self.request.keep_alive and self.client.keeps_alive and self._body is None
-        if self.request.upgrade and self._early:
-            keep_alive = False  # these bytes were meant for another protocol
+        # Early bytes of a refused upgrade were meant for another protocol.
+        keep_alive = self._may_keep_alive
         length = answer.content_length
         lines = b""
         body: framing.Body | None = None
@@ -554,18 +531,19 @@ class Exchange:
     # Upgraded connections.
 
     def _switch(self, answer: Answer, rest: bytes) -> None:
-        if not self.request.upgrade:
+        if not self.request.fields.upgrade:
             raise errors.BadUpstream(detail="it switched protocols without being asked")
         self.stage = Stage.TUNNEL
         self._answer = answer
         self.status = 101
-        lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % (answer.upgrade or self.request.upgrade)
+        protocol = answer.upgrade or self.request.fields.upgrade
+        lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % protocol
         self.bytes_out = len(rest)
         self.client.write(answer.client_head(self.request_id, lines) + rest)
         if self._early:
             early, self._early = self._early, b""
             self.client_data(early)
-        self.client.resume(Pause.HELD)
+        self.client.resume(HELD)
 
     def _close_tunnel(self) -> None:
         """Both directions have ended, or one connection is gone: let what is written arrive."""
@@ -598,7 +576,7 @@ class UpstreamConnection(asyncio.Protocol):
     """
 
     __slots__ = ("_clean", "_pool", "_reading", "_transport", "address", "exchange", "idle_since",
-                 "served")  # fmt: skip
+                 "reader", "served")  # fmt: skip
 
     def __init__(self, pool: Pool, address: Address) -> None:
         self._pool = pool
@@ -606,6 +584,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
         self.served = 0
+        self.reader: Final = AnswerReader()
         self._reading = True
         self._clean = False
 

@@ -19,7 +19,7 @@ here, so that a head costs microseconds. The tests compare it with llhttp.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from autostart_proxy import errors
@@ -34,9 +34,8 @@ END_OF_HEAD = b"\r\n\r\n"
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 _TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 _FIELDS = rb"(?:" + _TOKEN + rb"++:" + _TEXT + rb"*+\r\n)*+"
-_REQUEST = re.compile(
-    rb"(" + _TOKEN + rb"{1,32}+) ([^\x00-\x20\x7f]++) HTTP/1\.([01])\r\n" + _FIELDS + rb"\r\n"
-)
+_REQUEST_LINE = re.compile(rb"(" + _TOKEN + rb"{1,32}+) ([^\x00-\x20\x7f]++) HTTP/1\.([01])\r\n")
+_REQUEST_FIELDS = re.compile(_FIELDS + rb"\r\n")
 _ANSWER = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( " + _TEXT + rb"*+)?\r\n" + _FIELDS + rb"\r\n"
 )
@@ -69,24 +68,23 @@ _ADDRESS = re.compile(rb"[0-9A-Fa-f.:]{2,45}")
 _PLAIN_CONNECTION = frozenset([b"keep-alive", b"close", b"upgrade", b"", b"te", b"http2-settings"])
 
 
-@dataclass(slots=True)
-class Request:
-    """A request's head, ready to be routed and written anew.
+@dataclass(slots=True, frozen=True)
+class RequestFields:
+    """A request's header section, understood.
 
     `host` is canonical (lower-case, no port, no trailing dot) and finds the service; `authority`
-    is the same with its port and goes upstream as Host. `target` is in origin-form, or `*`.
-    `fields` are the end-to-end field lines, each with its CRLF. `content_length` is None where
-    the head has none; a body is there if it is above 0 or `chunked` is true. `upgrade` are the
-    protocols asked for, b"" for none. `client` is the address for the log.
+    is the same with its port and goes upstream as Host. `lines` are the end-to-end field lines,
+    each with its CRLF. `content_length` is None where there is none. `upgrade` are the protocols
+    asked for, b"" for none. `request_id` is b"" unless a trusted peer sent one. `client` is the
+    address for the log. `forwarded` are X-Forwarded-* and Forwarded as they go upstream, without
+    X-Forwarded-Host where that is the authority.
     """
 
-    method: str
-    target: bytes
-    http10: bool
     host: str
     authority: bytes
-    fields: bytes
+    lines: bytes
     forwarded: bytes
+    forwards_authority: bool
     content_length: int | None
     chunked: bool
     keep_alive: bool
@@ -95,12 +93,8 @@ class Request:
     request_id: bytes
     client: bytes
 
-    @property
-    def has_body(self) -> bool:
-        return self.chunked or bool(self.content_length)
-
-    def upstream_head(self, request_id: bytes) -> bytes:
-        """Write the head that goes to the service."""
+    def upstream_lines(self) -> bytes:
+        """Everything that goes upstream between the request line and X-Request-ID."""
         framing = b""
         if self.chunked:
             framing = b"Transfer-Encoding: chunked\r\n"
@@ -108,24 +102,50 @@ class Request:
             framing = b"Content-Length: %d\r\n" % self.content_length
         if self.upgrade:
             framing += b"Connection: Upgrade\r\nUpgrade: %b\r\n" % self.upgrade
-        return b"%b %b HTTP/1.1\r\nHost: %b\r\n%b%b%bX-Request-ID: %b\r\n\r\n" % (
-            self.method.encode(),
-            self.target,
+        host = b"X-Forwarded-Host: %b\r\n" % self.authority if self.forwards_authority else b""
+        return b"Host: %b\r\n%b%b%b%b" % (
             self.authority,
-            self.fields,
+            self.lines,
             framing,
             self.forwarded,
+            host,
+        )
+
+
+@dataclass(slots=True)
+class Request:
+    """A request's head, ready to be routed and written anew.
+
+    `target` is in origin-form, or `*`.
+    """
+
+    method: str
+    target: bytes
+    http10: bool
+    fields: RequestFields
+    _upstream_lines: bytes
+
+    @property
+    def has_body(self) -> bool:
+        return self.fields.chunked or bool(self.fields.content_length)
+
+    def upstream_head(self, request_id: bytes) -> bytes:
+        """Write the head that goes to the service."""
+        return b"%b %b HTTP/1.1\r\n%bX-Request-ID: %b\r\n\r\n" % (
+            self.method.encode(),
+            self.target,
+            self._upstream_lines,
             request_id,
         )
 
     def field(self, name: bytes) -> bytes:
         """The first value of an end-to-end field, b"" where there is none."""
-        return find_field(b"\r\n" + self.fields, name)
+        return find_field(b"\r\n" + self.fields.lines, name)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Answer:
-    """A service's answer head. `fields` are the end-to-end lines, framing left out.
+    """A service's answer head. `lines` are the end-to-end lines, framing left out.
 
     `content_length` and `chunked` are as the head says, whatever the status: whether there is a
     body depends on the request too (`framing.answer_body`).
@@ -133,7 +153,7 @@ class Answer:
 
     status: int
     reason: bytes
-    fields: bytes
+    lines: bytes
     content_length: int | None
     chunked: bool
     keep_alive: bool
@@ -144,14 +164,14 @@ class Answer:
         return b"HTTP/1.1 %d%b\r\n%b%bX-Request-ID: %b\r\n\r\n" % (
             self.status,
             self.reason or b" ",
-            self.fields,
+            self.lines,
             framing,
             request_id,
         )
 
     def interim_head(self) -> bytes:
         """Write an interim answer (1xx), which has neither body nor framing."""
-        return b"HTTP/1.1 %d%b\r\n%b\r\n" % (self.status, self.reason or b" ", self.fields)
+        return b"HTTP/1.1 %d%b\r\n%b\r\n" % (self.status, self.reason or b" ", self.lines)
 
 
 def find_field(head: bytes, name: bytes) -> bytes:
@@ -187,67 +207,105 @@ def _check_limits(head: bytes) -> None:
         raise errors.HeadersTooLarge()
 
 
-def parse_request(head: bytes, *, peer: bytes, trusted: bool) -> Request:
-    """Read a request's head.
+class RequestReader:
+    """Reads the request heads of one connection.
+
+    The requests of one client mostly carry the same fields again and again, so the last header
+    section and what it meant are remembered: comparing costs a fiftieth of reading.
 
     Args:
-        head: everything up to and with the empty line.
         peer: the address the connection comes from, b"" for a unix socket.
         trusted: whether X-Forwarded-* and X-Request-ID from this peer are believed.
-    Raises:
-        BadRequest, BadHost, UriTooLong, HeadersTooLarge
     """
-    if len(head) > LINE_LIMIT_BYTES:
-        _check_limits(head)
-    match = _REQUEST.fullmatch(head)
-    if match is None:
-        raise errors.BadRequest()
-    if head.count(b"\n") > FIELD_LIMIT + 2:
-        raise errors.HeadersTooLarge()
-    method, target, minor = match.groups()
-    http10 = minor == b"0"
 
+    __slots__ = ("_fields", "_peer", "_section", "_trusted", "_upstream_lines")
+
+    def __init__(self, *, peer: bytes, trusted: bool) -> None:
+        self._peer = peer
+        self._trusted = trusted
+        self._section = b""
+        self._fields: RequestFields | None = None
+        self._upstream_lines = b""
+
+    def __repr__(self) -> str:
+        return f"<RequestReader of {'a trusted' if self._trusted else 'an unknown'} peer>"
+
+    def read(self, head: bytes) -> Request:
+        """Read a head.
+
+        Args:
+            head: everything up to and with the empty line.
+        Raises:
+            BadRequest, BadHost, UriTooLong, HeadersTooLarge
+        """
+        if len(head) > LINE_LIMIT_BYTES:
+            _check_limits(head)
+        line = _REQUEST_LINE.match(head)
+        if line is None:
+            raise errors.BadRequest()
+        method, target, minor = line.groups()
+        # The minor version belongs to the key: it decides what some fields mean.
+        section = head[line.end() - 3 :]
+        fields, lines = self._fields, self._upstream_lines
+        if fields is None or section != self._section:
+            fields = _read_fields(section, minor == b"0", self._peer, self._trusted)
+            lines = fields.upstream_lines()
+            self._section, self._fields, self._upstream_lines = section, fields, lines
+        if target[:1] != b"/" or method == b"CONNECT":
+            target, fields = _route(method, target, fields)
+            lines = fields.upstream_lines()
+        if not fields.host:
+            raise errors.BadHost()
+        return Request(method.decode(), target, minor == b"0", fields, lines)
+
+
+def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> RequestFields:
+    """Understand a header section, which begins with the end of the request line."""
+    if _REQUEST_FIELDS.fullmatch(section, 3) is None:
+        raise errors.BadRequest()
+    if section.count(b"\n") > FIELD_LIMIT + 2:
+        raise errors.HeadersTooLarge()
     kept: list[bytes] = []
-    start = at = match.end(3) + 2
     hosts: list[bytes] = []
     connection = length = coding = upgrade = expect = request_id = None
     forwarded_for = forwarded_host = forwarded_proto = forwarded = b""
-    for found in _REQUEST_SPECIAL.finditer(head.lower(), start - 1):
+    at = 3
+    for found in _REQUEST_SPECIAL.finditer(section.lower(), 2):
         first, last = found.span()
         if at <= first:
-            kept.append(head[at : first + 1])
+            kept.append(section[at : first + 1])
         at = last + 1
-        name = found[1]
+        name, value = found.groups()
         match name:
             case b"host":
-                hosts.append(found[2])
+                hosts.append(value)
             case b"connection":
-                connection = found[2] if connection is None else connection + b"," + found[2]
+                connection = value if connection is None else connection + b"," + value
             case b"x-forwarded-for" if trusted:
-                forwarded_for = _join(forwarded_for, head[found.start(2) : last - 1])
-            case b"x-forwarded-proto" if trusted and not forwarded_proto:
-                forwarded_proto = head[found.start(2) : last - 1].strip(b" \t")
-            case b"x-forwarded-host" if trusted and not forwarded_host:
-                forwarded_host = head[found.start(2) : last - 1].strip(b" \t")
+                forwarded_for = _join(forwarded_for, value)
+            case b"x-forwarded-proto" if trusted:
+                forwarded_proto = forwarded_proto or value.strip(b" \t")
+            case b"x-forwarded-host" if trusted:
+                forwarded_host = forwarded_host or value.strip(b" \t")
             case b"forwarded" if trusted:
-                forwarded = _join(forwarded, head[found.start(2) : last - 1])
+                forwarded = _join(forwarded, section[found.start(2) : last - 1])
             case b"content-length":
-                length = _once(length, found[2])
+                length = _once(length, value)
             case b"transfer-encoding":
-                coding = _once(coding, found[2])
+                coding = _once(coding, value)
             case b"upgrade":
-                value = head[found.start(2) : last - 1]
+                value = section[found.start(2) : last - 1]
                 upgrade = value if upgrade is None else upgrade + b"," + value
             case b"expect":
-                expect = _once(expect, found[2])
+                expect = _once(expect, value)
             case b"x-request-id" if trusted:
-                request_id = head[found.start(2) : last - 1].strip(b" \t")
+                request_id = section[found.start(2) : last - 1].strip(b" \t")
+            case _ if trusted and name.startswith((b"x-forwarded-", b"x-real-ip")):
+                kept.append(section[first + 1 : last + 1])
             case _:
-                known = name in (b"x-forwarded-proto", b"x-forwarded-host")
-                if trusted and not known and name.startswith((b"x-forwarded-", b"x-real-ip")):
-                    kept.append(head[first + 1 : last + 1])
-    kept.append(head[at:-2])
-    fields = b"".join(kept)
+                pass
+    kept.append(section[at:-2])
+    lines = b"".join(kept)
 
     content_length, chunked = _framing(length, coding, http10, errors.BadRequest)
     keep_alive = not http10
@@ -257,65 +315,75 @@ def parse_request(head: bytes, *, peer: bytes, trusted: bool) -> Request:
         keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
         wants_upgrade = b"upgrade" in options and not http10
         if not options <= _PLAIN_CONNECTION:
-            fields = _without(fields, options)
-    authority_text = hosts[0].strip(b" \t") if len(hosts) == 1 else None
-    target, host, authority = _route(method, target, authority_text, http10, hosts)
+            lines = _without(lines, options)
+    if len(hosts) != 1 and (hosts or not http10):
+        raise errors.BadHost()
+    host, authority = _read_authority(hosts[0].strip(b" \t")) if hosts else ("", b"")
     protocols = _protocols(upgrade) if upgrade is not None and wants_upgrade else b""
     if protocols and (chunked or content_length):
         raise errors.BadRequest("A request that asks for an upgrade cannot have a body.")
     if expect is not None and expect.strip(b" \t") != b"100-continue":
         raise errors.BadRequest("This expectation is not supported.")
-    if request_id is not None and not _REQUEST_ID.fullmatch(request_id):
-        request_id = None
-
-    client = peer
-    if forwarded_for:
-        last_hop = forwarded_for.rpartition(b",")[2].strip(b" \t")
-        if _ADDRESS.fullmatch(last_hop):
-            client = last_hop
-    return Request(
-        method.decode(),
-        target,
-        http10,
+    if request_id is None or not _REQUEST_ID.fullmatch(request_id):
+        request_id = b""
+    last_hop = forwarded_for.rpartition(b",")[2].strip(b" \t")
+    return RequestFields(
         host,
         authority,
-        fields,
-        _own_fields(forwarded_for, forwarded_proto, forwarded_host, forwarded, peer, authority),
+        lines,
+        _own_fields(forwarded_for, forwarded_proto, forwarded_host, forwarded, peer),
+        not forwarded_host,
         content_length,
         chunked,
         keep_alive,
         protocols,
         expect is not None and not http10,
-        request_id or b"",
-        client,
+        request_id,
+        last_hop if _ADDRESS.fullmatch(last_hop) else peer,
     )
 
 
 def _own_fields(
-    forwarded_for: bytes, proto: bytes, host: bytes, forwarded: bytes, peer: bytes, authority: bytes
+    forwarded_for: bytes, proto: bytes, host: bytes, forwarded: bytes, peer: bytes
 ) -> bytes:
     """X-Forwarded-For with the peer appended; the rest as a trusted peer says, else our own."""
-    hops = _join(forwarded_for, peer) if peer else forwarded_for
-    lines = b"X-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n" % (
-        proto or b"http",
-        host or authority,
-    )
+    hops = _join(forwarded_for, peer)
+    lines = b"X-Forwarded-Proto: %b\r\n" % (proto or b"http")
     if hops:
         lines = b"X-Forwarded-For: %b\r\n%b" % (hops, lines)
+    if host:
+        lines += b"X-Forwarded-Host: %b\r\n" % host
     if forwarded:
         node = b'"[%b]"' % peer if b":" in peer else peer or b"unknown"
         lines += b"Forwarded: %b, for=%b\r\n" % (forwarded, node)
     return lines
 
 
-def parse_answer(head: bytes) -> Answer:
-    """Read an answer's head.
+class AnswerReader:
+    """Reads the answer heads of one connection; remembers the last, as `RequestReader` does."""
 
-    Args:
-        head: everything up to and with the empty line.
-    Raises:
-        BadUpstream
-    """
+    __slots__ = ("_answer", "_head")
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._answer: Answer | None = None
+
+    def read(self, head: bytes) -> Answer:
+        """Read a head.
+
+        Args:
+            head: everything up to and with the empty line.
+        Raises:
+            BadUpstream
+        """
+        answer = self._answer
+        if answer is None or head != self._head:
+            answer = _read_answer(head)
+            self._head, self._answer = head, answer
+        return answer
+
+
+def _read_answer(head: bytes) -> Answer:
     match = _ANSWER.fullmatch(head)
     if match is None:
         raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
@@ -347,16 +415,16 @@ def parse_answer(head: bytes) -> Answer:
             case _:
                 pass
     kept.append(head[at:-2])
-    fields = b"".join(kept)
+    lines = b"".join(kept)
     content_length, chunked = _framing(length, coding, http10, errors.BadUpstream)
     keep_alive = not http10
     if connection is not None:
         options = {option.strip(b" \t") for option in connection.split(b",")}
         keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
         if not options <= _PLAIN_CONNECTION:
-            fields = _without(fields, options)
+            lines = _without(lines, options)
     return Answer(
-        int(status), reason or b"", fields, content_length, chunked, keep_alive, upgrade or b""
+        int(status), reason or b"", lines, content_length, chunked, keep_alive, upgrade or b""
     )
 
 
@@ -407,27 +475,21 @@ def _framing(
     return int(digits), False
 
 
-def _route(
-    method: bytes, target: bytes, host_field: bytes | None, http10: bool, hosts: list[bytes]
-) -> tuple[bytes, str, bytes]:
-    """Decide target, host and authority (RFC 9112, sections 3.2 and 3.3)."""
+def _route(method: bytes, target: bytes, fields: RequestFields) -> tuple[bytes, RequestFields]:
+    """Read a target that is not in origin-form (RFC 9112, sections 3.2 and 3.3)."""
     if method == b"CONNECT":
         raise errors.BadRequest("CONNECT is not supported.")
-    if host_field is None and (hosts or not http10):
-        raise errors.BadHost()
-    host, authority = _read_authority(host_field) if host_field is not None else ("", b"")
-    if target[:1] != b"/" and not (target == b"*" and method == b"OPTIONS"):
-        absolute = _TARGET.fullmatch(target)
-        if absolute is None:
-            raise errors.BadRequest()
-        host, authority = _read_authority(absolute[1])
-        target = absolute[2]
-        if not target.startswith(b"/"):
-            bare_options = method == b"OPTIONS" and not target
-            target = b"*" if bare_options else b"/" + target
-    if not host:
-        raise errors.BadHost()
-    return target, host, authority
+    if target == b"*" and method == b"OPTIONS":
+        return target, fields
+    absolute = _TARGET.fullmatch(target)
+    if absolute is None:
+        raise errors.BadRequest()
+    host, authority = _read_authority(absolute[1])
+    target = absolute[2]
+    if not target.startswith(b"/"):
+        bare_options = method == b"OPTIONS" and not target
+        target = b"*" if bare_options else b"/" + target
+    return target, replace(fields, host=host, authority=authority)
 
 
 @lru_cache(maxsize=1024)

@@ -40,9 +40,11 @@ from typing import Final, cast
 
 from autostart_proxy import answers, errors, logs
 from autostart_proxy.forward import (
+    HELD,
+    PIPELINED,
+    UPSTREAM_FULL,
     WRITE_BUFFER_BYTES,
     Exchange,
-    Pause,
     Pool,
     Service,
     Stage,
@@ -51,9 +53,9 @@ from autostart_proxy.forward import (
 from autostart_proxy.headers import (
     END_OF_HEAD,
     Request,
+    RequestReader,
     check_unfinished,
     find_field,
-    parse_request,
 )
 
 HEAD_SECONDS = 10.0
@@ -85,9 +87,9 @@ class ClientConnection(asyncio.Protocol):
         "_progress",
         "_progress_at",
         "_pumping",
+        "_reader",
         "_server",
         "_transport",
-        "_trusted",
         "exchange",
         "write_paused",
     )
@@ -99,7 +101,7 @@ class ClientConnection(asyncio.Protocol):
         self._buffer = b""
         self._checked = 0
         self._closing = False
-        self._pauses: set[Pause] = set()
+        self._pauses = 0
         self._pumping = False
         self._deadline = monotonic() + HEAD_SECONDS
         self._progress: tuple[int, int] = (0, 0)
@@ -116,7 +118,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         name = transport.get_extra_info("peername")
         self._peer = name[0].encode() if isinstance(name, tuple) else b""
-        self._trusted = self._server.trusts(self._peer)
+        self._reader = RequestReader(peer=self._peer, trusted=self._server.trusts(self._peer))
         self._server.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -167,14 +169,14 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
 
-    def pause(self, why: Pause) -> None:
+    def pause(self, why: int) -> None:
         if not self._pauses and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._pauses.add(why)
+        self._pauses |= why
 
-    def resume(self, why: Pause) -> None:
-        if why in self._pauses:
-            self._pauses.discard(why)
+    def resume(self, why: int) -> None:
+        if self._pauses & why:
+            self._pauses &= ~why
             if not self._pauses and not self._transport.is_closing():
                 self._progress_at = monotonic()
                 self._transport.resume_reading()
@@ -182,7 +184,7 @@ class ClientConnection(asyncio.Protocol):
     def keep(self, data: bytes) -> None:
         self._buffer += data
         if len(self._buffer) > PIPELINED_LIMIT_BYTES:
-            self.pause(Pause.PIPELINED)
+            self.pause(PIPELINED)
 
     def refuse(
         self, error: errors.ProxyError, request: Request, request_id: bytes, *, close: bool
@@ -206,7 +208,7 @@ class ClientConnection(asyncio.Protocol):
             held_ms=((exchange.admitted_at or exchange.ended) - exchange.arrived) * 1e3,
             total_ms=(exchange.ended - exchange.arrived) * 1e3,
             request_id=exchange.request_id.decode(),
-            client=exchange.request.client.decode() or "unix",
+            client=exchange.request.fields.client.decode() or "unix",
             error_tag=exchange.error_tag,
         )
         if self._closing:
@@ -216,8 +218,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._deadline = exchange.ended + KEEP_ALIVE_SECONDS
         if self._pauses:
-            self.resume(Pause.HELD)
-            self.resume(Pause.UPSTREAM_FULL)
+            self.resume(HELD | UPSTREAM_FULL)
         if self._buffer:
             self._pump()
 
@@ -238,8 +239,8 @@ class ClientConnection(asyncio.Protocol):
                     break
         finally:
             self._pumping = False
-        if len(self._buffer) <= PIPELINED_LIMIT_BYTES and Pause.PIPELINED in self._pauses:
-            self.resume(Pause.PIPELINED)
+        if self._pauses & PIPELINED and len(self._buffer) <= PIPELINED_LIMIT_BYTES:
+            self.resume(PIPELINED)
 
     def _take_request(self) -> bool:
         """Serve the next request if its head is complete; returns whether to go on."""
@@ -257,7 +258,7 @@ class ClientConnection(asyncio.Protocol):
                 return False
             self._checked = 0
             head = data[: end + 4]
-            request = parse_request(head, peer=self._peer, trusted=self._trusted)
+            request = self._reader.read(head)
         except errors.ProxyError as error:
             self._refuse_head(error, data)
             return False
@@ -267,15 +268,15 @@ class ClientConnection(asyncio.Protocol):
     def _serve(self, request: Request, rest: bytes) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
         server = self._server
-        request_id = request.request_id or server.new_request_id()
-        behind = request.has_body or request.upgrade
+        request_id = request.fields.request_id or server.new_request_id()
+        behind = request.has_body or request.fields.upgrade
         self._buffer = b"" if behind else rest
-        service = server.find(request.host)
+        service = server.find(request.fields.host)
         if service is None:
             self._answer(errors.UnknownHost(), request, request_id, "-")
             return
         limit = service.config.max_body
-        if limit is not None and (request.content_length or 0) > limit:
+        if limit is not None and (request.fields.content_length or 0) > limit:
             self._answer(errors.BodyTooLarge(), request, request_id, service.host)
             return
         blocking = service.config.blocking
@@ -321,8 +322,8 @@ class ClientConnection(asyncio.Protocol):
         self._after_own_answer(error, request, request_id, service.host, close)
 
     def _must_close(self, request: Request) -> bool:
-        unread = request.has_body or bool(request.upgrade)
-        return unread or not request.keep_alive or self._server.draining
+        unread = request.has_body or bool(request.fields.upgrade)
+        return unread or not request.fields.keep_alive or self._server.draining
 
     def _after_own_answer(
         self,
@@ -332,7 +333,7 @@ class ClientConnection(asyncio.Protocol):
         service: str,
         close: bool,
     ) -> None:
-        _log_refusal(error, service, request.method, request_id.decode(), request.client)
+        _log_refusal(error, service, request.method, request_id.decode(), request.fields.client)
         if close:
             self._close(linger=True)
         else:
@@ -379,7 +380,7 @@ class ClientConnection(asyncio.Protocol):
         if linger and self._transport.can_write_eof():
             self._transport.write_eof()
             if self._pauses:
-                self._pauses.clear()
+                self._pauses = 0
                 self._transport.resume_reading()
         else:
             self._transport.close()
