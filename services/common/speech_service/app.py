@@ -44,7 +44,7 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
         yield
         await service.close()
 
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan, root_path=settings.root_path)
+    app = FastAPI(title=title, version=__version__, lifespan=lifespan)
     app.state.service = service
     for router in (openai.router, legacy.plain, legacy.asr, models.router, state.router):
         app.include_router(router)
@@ -77,7 +77,7 @@ def _add_error_handlers(app: FastAPI) -> None:
         # Nobody reads this; 499 is what the access log of many servers calls it.
         return Response(status_code=499)
 
-    for kind in (SpeechError, HTTPException, RequestValidationError, Exception):
+    for kind in (SpeechError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, refuse)
-    for kind in (ClientLeft, ClientDisconnect):
-        app.add_exception_handler(kind, client_left)
+    app.add_exception_handler(ClientLeft, client_left)
+    app.add_exception_handler(ClientDisconnect, client_left)

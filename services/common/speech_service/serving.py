@@ -99,9 +99,12 @@ class Access:
 
         try:
             await self._app(scope, receive, watched)
-        except Exception:
-            status = 500
-            raise
+        except Exception as error:
+            # Caught here and not left to the framework, which would close the connection as well.
+            log.exception("request failed")
+            if status != 499:
+                raise
+            await error_response(translated(error))(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
