@@ -209,6 +209,11 @@ class Exchange:
         """Whether it is the client's turn to send."""
         return self._body is not None and self.stage in (Stage.SENT, Stage.ANSWERING)
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether one direction of a tunnel has ended."""
+        return self._client_ended or self._upstream_ended
+
     # From the service.
 
     def begin(self, early: bytes) -> None:

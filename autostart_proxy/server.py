@@ -414,8 +414,8 @@ class ClientConnection(asyncio.Protocol):
             if now >= self._deadline:
                 self._expire()
             return
-        progress = exchange.bytes_in, self._transport.get_write_buffer_size()
-        if progress != self._progress or not self._owes(exchange):
+        progress = exchange.bytes_in + exchange.bytes_out, self._transport.get_write_buffer_size()
+        if progress != self._progress or not self._stallable(exchange):
             self._progress = progress
             self._progress_at = now
         elif now - self._progress_at > STALL_SECONDS:
@@ -424,10 +424,11 @@ class ClientConnection(asyncio.Protocol):
             else:
                 exchange.fail(errors.RequestTimeout())
 
-    def _owes(self, exchange: Exchange) -> bool:
-        """Whether the next move is the client's: to read its answer, or to send its body."""
+    def _stallable(self, exchange: Exchange) -> bool:
+        """Whether the next move is the client's (to read, or to send its body), or a tunnel is
+        open in one direction only, as if the other side had not noticed its end."""
         if exchange.stage is Stage.TUNNEL:
-            return False
+            return exchange.half_closed
         return self.write_paused or (exchange.uploading and not self._pauses)
 
     def _expire(self) -> None:
