@@ -73,6 +73,23 @@ class FakeEngine:
         if not self.is_local(model):
             raise ModelNotFound(f"the hub has no model {model!r}", "model")
 
+    def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+        """See `Engine.speech`: whatever is loud, in steps of 20 ms."""
+        step = SAMPLE_RATE // 50
+        loud = [
+            number
+            for number in range(0, len(samples), step)
+            if int(np.abs(samples[number : number + step]).max()) > 500
+        ]
+        found: list[tuple[int, int]] = []
+        for start in loud:
+            end = min(start + step, len(samples))
+            if found and start - found[-1][1] < 5 * step:
+                found[-1] = (found[-1][0], end)
+            else:
+                found.append((start, end))
+        return found
+
     def load(self, model: str) -> FakeEngine:
         """See `Engine.load`."""
         self.loading(model)

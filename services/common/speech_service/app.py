@@ -17,7 +17,7 @@ from starlette.responses import Response
 from . import __version__
 from .engine import Engine
 from .errors import SpeechError
-from .routes import legacy, models, openai, state
+from .routes import legacy, live, models, openai, realtime, state
 from .service import SpeechService
 from .serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .settings import Settings
@@ -46,7 +46,15 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
 
     app = FastAPI(title=title, version=__version__, lifespan=lifespan)
     app.state.service = service
-    for router in (openai.router, legacy.plain, legacy.asr, models.router, state.router):
+    for router in (
+        openai.router,
+        legacy.plain,
+        legacy.asr,
+        live.router,
+        realtime.router,
+        models.router,
+        state.router,
+    ):
         app.include_router(router)
     _add_error_handlers(app)
     # The last one added is the first to see a request: preflights carry no key.

@@ -82,6 +82,12 @@ class Engine(Protocol):
             ModelUnavailable: the hub cannot be reached, or refuses.
         """
 
+    def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+        """Return where somebody speaks, as first and last sample, in order; no model is loaded.
+
+        A stretch that reaches the end of `samples` may go on beyond it.
+        """
+
     def load(self, model: str) -> Recognizer:
         """Load a model into memory, fetching it first where that is allowed.
 

@@ -29,6 +29,9 @@ class Metrics:
         self.running = Gauge(
             "speech_jobs_running", "Transcriptions that run now.", registry=self.registry
         )
+        self.live_sessions = Gauge(
+            "speech_live_sessions", "Open WebSocket sessions.", registry=self.registry
+        )
         self.cancelled = Counter(
             "speech_jobs_cancelled", "Jobs whose client left.", registry=self.registry
         )

@@ -11,14 +11,14 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Generator
-from contextlib import ExitStack, closing, suppress
+from collections.abc import AsyncIterator, Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from .audio import Recording
 from .engine import Engine
-from .errors import ModelUnavailable, ShuttingDown, SpeechError
+from .errors import ModelUnavailable, QueueFull, ShuttingDown, SpeechError
 from .jobs import Jobs
 from .metrics import Metrics
 from .settings import Settings
@@ -57,6 +57,8 @@ class SpeechService:
         self.metrics.queued.set_function(lambda: self.jobs.waiting)
         self.metrics.running.set_function(lambda: self.jobs.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))
+        self.metrics.live_sessions.set_function(lambda: self.live_sessions)
+        self.live_sessions = 0
         self.readiness = Readiness()
         self.closing = False
         self._stopping = threading.Event()
@@ -73,6 +75,21 @@ class SpeechService:
         if self._preloading:
             self._preloading.cancel()
             await asyncio.gather(self._preloading, return_exceptions=True)
+
+    @contextmanager
+    def live_session(self) -> Iterator[None]:
+        """Count a live session while it lasts.
+
+        Raises:
+            QueueFull: MAX_LIVE_SESSIONS are open already.
+        """
+        if self.live_sessions >= self.settings.max_live_sessions:
+            raise QueueFull(f"{self.live_sessions} live sessions are open already", 60.0)
+        self.live_sessions += 1
+        try:
+            yield
+        finally:
+            self.live_sessions -= 1
 
     async def resolve(self, model: str | None) -> str:
         """Return the canonical name of the model a client asked for.

@@ -76,6 +76,7 @@ class Settings(BaseSettings):
     max_upload_bytes: int = Field(default=500_000_000, ge=1)
     max_audio_seconds: float = Field(default=36_000.0, gt=0)
     max_queued: int = Field(default=16, ge=0)
+    max_live_sessions: int = Field(default=8, ge=0)
     allow_url: bool = False
 
 

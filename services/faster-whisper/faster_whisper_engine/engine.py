@@ -59,6 +59,15 @@ class FasterWhisper:
         """See `Engine.fetch`."""
         self._catalog.fetch(model, progress)
 
+    def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+        """See `Engine.speech`; Silero's detector, which comes with the library."""
+        import numpy as np
+        from faster_whisper.vad import VadOptions, get_speech_timestamps
+
+        options = VadOptions(min_silence_duration_ms=100, speech_pad_ms=30)
+        found = get_speech_timestamps(samples.astype(np.float32) / 32768.0, options)
+        return [(stretch["start"], stretch["end"]) for stretch in found]
+
     def load(self, model: str) -> WhisperRecognizer:
         """See `Engine.load`."""
         from faster_whisper import WhisperModel

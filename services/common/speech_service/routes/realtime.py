@@ -1,0 +1,260 @@
+"""OpenAI's Realtime API for transcription: `WS /v1/realtime?intent=transcription`.
+
+Events: https://platform.openai.com/docs/api-reference/realtime. Both shapes of a session are
+understood, the nested one (`session.update`) and the earlier flat one
+(`transcription_session.update`); answers have the nested shape.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import secrets
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.websockets import WebSocket
+
+from ..audio import StreamResampler
+from ..errors import InvalidField, InvalidRequest, QueueFull, SpeechError
+from ..formats import duration_usage
+from ..forms import parse
+from ..live import Failed, Heard, LiveSession, Pace, SpeechStarted, SpeechStopped
+from ..service import SpeechService
+from ..settings import LanguageCode
+from ..transcript import Options, Transcript
+from . import Service
+from .live import TRY_AGAIN_LATER, converse
+
+router = APIRouter()
+
+INPUT_RATE = 24_000
+"""OpenAI's pcm16: mono, little endian, 24 kHz."""
+SUBPROTOCOL = "realtime"
+_TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+
+class TurnDetection(BaseModel):
+    """How the end of an utterance is found; `semantic_vad` is taken for `server_vad`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: str = "server_vad"
+    silence_duration_ms: int = Field(default=500, ge=100, le=10_000)
+
+
+class Transcription(BaseModel):
+    """Which model is to hear which language."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = None
+    language: LanguageCode | None = None
+    prompt: str | None = None
+
+
+class SessionInput(BaseModel):
+    """What a client may set, brought into one shape."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    transcription: Transcription = Transcription()
+    turn_detection: TurnDetection | None = TurnDetection()
+
+    def pace(self) -> Pace:
+        """Return when an utterance ends."""
+        if self.turn_detection is None:
+            return Pace(longest=60.0, endpoints=False)
+        return Pace(silence=self.turn_detection.silence_duration_ms / 1000)
+
+
+def session_input(update: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Return the input settings after an update in either shape; what is not named stays."""
+    nested = (update.get("audio") or {}).get("input") or {}
+    flat = {
+        "transcription": update.get("input_audio_transcription"),
+        "turn_detection": update.get("turn_detection", ...),
+    }
+    changed = dict(before)
+    for source in (flat, nested):
+        if source.get("transcription"):
+            changed["transcription"] = before.get("transcription", {}) | source["transcription"]
+        if source.get("turn_detection", ...) is not ...:
+            changed["turn_detection"] = source["turn_detection"]
+    return changed
+
+
+@router.websocket("/v1/realtime")
+async def realtime(websocket: WebSocket, service: Service) -> None:
+    """Speak OpenAI's Realtime protocol; only transcription is on offer."""
+    offered = websocket.scope.get("subprotocols", [])
+    await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    conversation = _Conversation(websocket, service)
+    try:
+        with service.live_session():
+            await conversation.run()
+    except QueueFull as error:
+        await conversation.fail(error)
+        await websocket.close(TRY_AGAIN_LATER)
+
+
+class _Conversation:
+    """One client and its session."""
+
+    def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
+        self._websocket = websocket
+        self._service = service
+        self._id = _new("sess")
+        self._input: dict[str, Any] = {
+            "transcription": {"model": websocket.query_params.get("model") or "whisper-1"},
+            "turn_detection": {"type": "server_vad"},
+        }
+        self._item = _new("item")
+        self._previous: str | None = None
+        self._session = LiveSession(service, *self._wishes())
+        self._resampler = StreamResampler(INPUT_RATE)
+
+    def _wishes(self) -> tuple[str | None, Options, Pace]:
+        """Return model, options and pace that the session's settings come down to."""
+        wanted = parse(SessionInput, self._input)
+        language = wanted.transcription.language or self._service.settings.default_language
+        options = Options(language=language, prompt=wanted.transcription.prompt)
+        return wanted.transcription.model, options, wanted.pace()
+
+    async def run(self) -> None:
+        """Serve the client until it leaves."""
+        await self._send("session.created", session=self._description())
+        await converse(self._receive(), self._report())
+
+    async def fail(self, error: SpeechError, event_id: str | None = None) -> None:
+        """Tell the client what went wrong; the session goes on."""
+        details = error.as_openai()["error"] | {"event_id": event_id}
+        await self._send("error", error=details)
+
+    async def _receive(self) -> bool:
+        limit = self._service.settings.max_audio_seconds
+        while self._session.seconds < limit:
+            message = await self._websocket.receive()
+            if message["type"] == "websocket.disconnect":
+                return False
+            event_id = None
+            try:
+                event = _decoded(message.get("text"))
+                event_id = event.get("event_id")
+                await self._handle(event)
+            except SpeechError as error:
+                await self.fail(error, event_id)
+        self._session.end()
+        return True
+
+    async def _handle(self, event: dict[str, Any]) -> None:
+        match event.get("type"):
+            case "session.update" | "transcription_session.update":
+                await self._update(event.get("session"))
+            case "input_audio_buffer.append":
+                await self._append(event.get("audio"))
+            case "input_audio_buffer.commit":
+                self._session.commit()
+            case "input_audio_buffer.clear":
+                self._session.clear()
+                await self._send("input_audio_buffer.cleared")
+            case other:
+                raise InvalidRequest(f"unknown event type {str(other)[:80]!r}", "type")
+
+    async def _update(self, update: Any) -> None:
+        if not isinstance(update, dict):
+            raise InvalidField("session must be an object", "session")
+        try:
+            wanted = session_input(update, self._input)
+        except (AttributeError, TypeError) as error:
+            raise InvalidField("session does not have the shape of a session", "session") from error
+        checked = parse(SessionInput, wanted)
+        await self._service.resolve(checked.transcription.model)
+        self._input = wanted
+        self._session.configure(*self._wishes())
+        await self._send("session.updated", session=self._description())
+
+    async def _append(self, audio: Any) -> None:
+        import numpy as np
+
+        try:
+            data = base64.b64decode(audio, validate=True)
+        except (TypeError, ValueError, binascii.Error) as error:
+            raise InvalidField("audio must be base64 of 16 bit samples", "audio") from error
+        samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16)
+        if len(samples):
+            await self._session.feed(await asyncio.to_thread(self._resampler.convert, samples))
+
+    async def _report(self) -> None:
+        """Send what happens in the session."""
+        async for event in self._session.events():
+            match event:
+                case SpeechStarted(at):
+                    await self._item_event(
+                        "input_audio_buffer.speech_started", audio_start_ms=round(at * 1000)
+                    )
+                case SpeechStopped(at):
+                    await self._item_event(
+                        "input_audio_buffer.speech_stopped", audio_end_ms=round(at * 1000)
+                    )
+                    await self._item_event(
+                        "input_audio_buffer.committed", previous_item_id=self._previous
+                    )
+                case Heard(transcript):
+                    await self._completed(transcript)
+                case Failed(error):
+                    await self._failed(error)
+        await self._websocket.close()
+
+    async def _completed(self, transcript: Transcript) -> None:
+        if transcript.text:
+            delta = {"content_index": 0, "delta": transcript.text}
+            await self._item_event(f"{_TRANSCRIPTION}.delta", **delta)
+        await self._item_event(
+            f"{_TRANSCRIPTION}.completed",
+            content_index=0,
+            transcript=transcript.text,
+            usage=duration_usage(transcript.summary.duration),
+        )
+        self._next_item()
+
+    async def _failed(self, error: SpeechError) -> None:
+        details = error.as_openai()["error"]
+        await self._item_event(f"{_TRANSCRIPTION}.failed", content_index=0, error=details)
+        self._next_item()
+
+    def _next_item(self) -> None:
+        self._previous, self._item = self._item, _new("item")
+
+    async def _item_event(self, kind: str, **fields: Any) -> None:
+        await self._send(kind, item_id=self._item, **fields)
+
+    async def _send(self, kind: str, **fields: Any) -> None:
+        event = {"event_id": _new("event"), "type": kind, **fields}
+        await self._websocket.send_text(json.dumps(event, ensure_ascii=False))
+
+    def _description(self) -> dict[str, Any]:
+        pcm = {"type": "audio/pcm", "rate": INPUT_RATE}
+        return {
+            "id": self._id,
+            "object": "realtime.transcription_session",
+            "type": "transcription",
+            "audio": {"input": {"format": pcm, **self._input}},
+        }
+
+
+def _decoded(text: str | None) -> dict[str, Any]:
+    try:
+        event = json.loads(text or "")
+    except ValueError as error:
+        raise InvalidRequest("every message must be a JSON object") from error
+    if not isinstance(event, dict):
+        raise InvalidRequest("every message must be a JSON object")
+    return event
+
+
+def _new(kind: str) -> str:
+    return f"{kind}_{secrets.token_hex(12)}"
