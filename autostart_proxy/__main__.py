@@ -1,0 +1,9 @@
+"""`python -m autostart_proxy` is `autostart-proxy`."""
+
+from __future__ import annotations
+
+import sys
+
+from autostart_proxy.cli import main
+
+sys.exit(main())
