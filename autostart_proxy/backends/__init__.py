@@ -36,6 +36,12 @@ class Exit:
     out_of_memory: bool = False
     log_tail: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """For the log: what ended and how, then its last lines."""
+        killed = ", out of memory" if self.out_of_memory else ""
+        tail = "".join(f"\n  {line}" for line in self.log_tail)
+        return f"{self.part} exited with {self.code}{killed}{tail}"
+
 
 @dataclass(frozen=True, slots=True)
 class Observation:
@@ -94,7 +100,7 @@ class Backend(Protocol):
         ...
 
     def watch(self) -> AsyncIterator[Observation]:
-        """Yield an observation now and after every change, for ever.
+        """Yield an observation now, after every change and after every `start`, until `close`.
 
         Survives a daemon that goes away: backs off, subscribes again, looks again. Yields an
         `Exit` at the latest one second after it happened.

@@ -150,23 +150,23 @@ class Contract:
     ) -> None:
         backend = make(programs.gentle())
         await backend.start(ignore)
-        await backend.stop(5)
+        await backend.stop(1)
         assert await backend.observe() == Observation(running=False)
 
     async def test_to_stop_what_is_stopped_does_nothing(
         self, make: Callable[[str], Backend]
     ) -> None:
         backend = make(programs.gentle())
-        await backend.stop(5)
+        await backend.stop(1)
         await backend.start(ignore)
-        await backend.stop(5)
-        await backend.stop(5)
+        await backend.stop(1)
+        await backend.stop(1)
         assert not (await backend.observe()).running
 
     async def test_a_stopped_service_starts_again(self, make: Callable[[str], Backend]) -> None:
         backend = make(programs.gentle())
         first = await get(await backend.start(ignore))
-        await backend.stop(5)
+        await backend.stop(1)
         assert await get(await backend.start(ignore)) != first
 
     async def test_a_program_that_ignores_sigterm_is_killed_after_its_grace_period(
@@ -225,7 +225,7 @@ class Contract:
             await backend.start(ignore)
             while not (await anext(seen)).running:
                 pass
-            await backend.stop(5)
+            await backend.stop(1)
             while (await anext(seen)).running:
                 pass
 
@@ -244,7 +244,7 @@ class Contract:
             await asyncio.sleep(delay_seconds)
             starting.cancel()
             await asyncio.wait([starting])
-            await backend.stop(5)
+            await backend.stop(1)
             assert await backend.observe() == Observation(running=False)
         assert await get(await backend.start(ignore))
 

@@ -125,7 +125,7 @@ async def test_a_program_relative_to_its_folder_is_found_there(make: Make, tmp_p
 async def test_children_are_stopped_with_their_parent(make: Make) -> None:
     backend = make(_with_child("serve.wait()"))
     child = await _child_of(backend)
-    await backend.stop(5)
+    await backend.stop(1)
     assert not _lives(child)
 
 

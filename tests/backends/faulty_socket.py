@@ -1,0 +1,113 @@
+"""A relay in front of the engine's socket that does what a sick daemon would."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+ENGINE_SOCKET = "/var/run/docker.sock"
+
+
+class FaultySocket:
+    """Listens on a socket of its own; hands everything through until told otherwise.
+
+    Attributes:
+        mute: accept and never answer.
+        asked: the request lines seen, such as "GET /_ping HTTP/1.1".
+        instead: answers by pattern of the request line, each given `times` times; None cuts the
+            real answer in the middle.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.mute = False
+        self.cut_events_at_once = False
+        self.asked: list[str] = []
+        self._instead: list[tuple[str, bytes | None]] = []
+        self._server: asyncio.Server | None = None
+        self._open: dict[asyncio.Task[None], str] = {}
+
+    @property
+    def address(self) -> str:
+        """For DOCKER_HOST."""
+        return f"unix://{self.path}"
+
+    async def appear(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_unix_server(self._serve, self.path)
+
+    async def vanish(self) -> None:
+        """Stop listening, cut all that is open, remove the socket."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+        self.path.unlink(missing_ok=True)
+        await self.cut(lambda line: True)
+
+    async def cut(self, which: Callable[[str], bool] = lambda line: "/events" in line) -> None:
+        """Break open connections off."""
+        tasks = [task for task, line in self._open.items() if which(line)]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    def answer_instead(self, pattern: str, answer: bytes | None) -> None:
+        """Give the next matching request this answer; None: half of the engine's."""
+        self._instead.append((pattern, answer))
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = ""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            line = head.partition(b"\r\n")[0].decode()
+            self._open[task] = line
+            self.asked.append(line)
+            if self.mute:
+                await asyncio.sleep(3600)
+            if self.cut_events_at_once and "/events" in line:
+                return
+            for index, (pattern, answer) in enumerate(self._instead):
+                if re.search(pattern, line):
+                    del self._instead[index]
+                    writer.write(answer if answer is not None else await _half(head))
+                    return
+            await _relay(head, reader, writer)
+        except (asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
+            return
+        finally:
+            self._open.pop(task, None)
+            writer.close()
+
+
+async def _half(head: bytes) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(ENGINE_SOCKET)
+    writer.write(head)
+    whole = await reader.read()
+    writer.close()
+    return whole[: -len(whole) // 3]
+
+
+async def _relay(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    from_engine, to_engine = await asyncio.open_unix_connection(ENGINE_SOCKET)
+    to_engine.write(head)
+    try:
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_pump(reader, to_engine))
+            both.create_task(_pump(from_engine, writer))
+    except* OSError:
+        pass
+    finally:
+        to_engine.transport.abort()
+
+
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+    if writer.can_write_eof():
+        writer.write_eof()

@@ -1,0 +1,111 @@
+"""A throw-away Compose project on the real engine."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+IMAGE = "python:3.11-slim"
+
+
+def program(source: str, *arguments: str) -> dict[str, Any]:
+    """A Compose service that runs a Python program, on the engine's own bridge.
+
+    So no network has to be created for a project; `0.0.0.0 8000` are its arguments by default.
+    """
+    return {
+        "image": IMAGE,
+        "command": ["python", "-u", "-c", source, *(arguments or ("0.0.0.0", "8000"))],
+        "network_mode": "bridge",
+    }
+
+
+def published(port: int) -> dict[str, Any]:
+    """What a service needs to be reached from here."""
+    return {"ports": [f"127.0.0.1:{port}:8000"]}
+
+
+def after(**conditions: str) -> dict[str, Any]:
+    """`depends_on` with conditions, by service: started, healthy or completed_successfully."""
+    return {
+        "depends_on": {
+            service: {"condition": f"service_{condition}"}
+            for service, condition in conditions.items()
+        }
+    }
+
+
+class Stack:
+    """A folder with a Compose file, whose project is removed by `down`.
+
+    What is done here by hand is what an operator could do beside the proxy.
+    """
+
+    def __init__(self, parent: Path) -> None:
+        self.name = f"autostart-test-{uuid.uuid4().hex[:12]}"
+        self.folder = parent / self.name
+        self.folder.mkdir()
+
+    def write(self, **services: dict[str, Any]) -> None:
+        """Write the Compose file; JSON is YAML."""
+        text = json.dumps({"services": services}, indent=1)
+        (self.folder / "docker-compose.yml").write_text(text)
+
+    async def compose(self, *arguments: str) -> str:
+        """Run `docker compose` in the folder."""
+        return await asyncio.to_thread(_run, ["docker", "compose", *arguments], self.folder)
+
+    async def docker(self, command: str, service: str, *options: str) -> str:
+        """Run `docker COMMAND` on a service's container."""
+        container = f"{self.name}-{service}-1"
+        return await asyncio.to_thread(_run, ["docker", command, *options, container], self.folder)
+
+    async def inspect(self, service: str, what: str) -> str:
+        """One value of what the engine knows of a service's container."""
+        return (await self.docker("inspect", service, "--format", "{{" + what + "}}")).strip()
+
+    async def status(self, service: str) -> str:
+        """As created, running, exited."""
+        return await self.inspect(service, ".State.Status")
+
+    async def starts(self, since: str) -> list[str]:
+        """The services that were started since then, in order."""
+        now = (await asyncio.to_thread(_run, ["date", "+%s.%N"], self.folder)).strip()
+        command = [
+            "docker", "events", "--since", since, "--until", now,
+            "--filter", "event=start", "--filter", f"label=com.docker.compose.project={self.name}",
+            "--format", '{{index .Actor.Attributes "com.docker.compose.service"}}',
+        ]  # fmt: skip
+        return (await asyncio.to_thread(_run, command, self.folder)).split()
+
+    async def now(self) -> str:
+        """A moment, for `starts`."""
+        return (await asyncio.to_thread(_run, ["date", "+%s.%N"], self.folder)).strip()
+
+    def down(self) -> None:
+        """Remove the project, whatever its Compose file says by now."""
+        command = ["docker", "compose", "-p", self.name, "-f", "-", "down", "-t", "0", "-v"]
+        subprocess.run(
+            [*command, "--remove-orphans"],
+            input=b'{"services": {}}',
+            cwd=self.folder,
+            env=_environment(),
+            check=True,
+            capture_output=True,
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Straight to the engine, whatever address a test gives to the backend."""
+    return {name: value for name, value in os.environ.items() if name != "DOCKER_HOST"}
+
+
+def _run(command: list[str], folder: Path) -> str:
+    answer = subprocess.run(command, cwd=folder, env=_environment(), capture_output=True, text=True)
+    assert answer.returncode == 0, f"{command}: {answer.stderr}"
+    return answer.stdout
