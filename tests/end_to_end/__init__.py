@@ -1,0 +1,1 @@
+"""The whole, through real parts: Nginx, the proxy as a process, containers, clients."""

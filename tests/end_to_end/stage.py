@@ -1,0 +1,102 @@
+"""The stage on which a test sets up its services, Nginx and the proxy.
+
+Test modules import the fixtures by the names of their functions: the tests are in more than one
+folder, so there is no conftest.py for all of them.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from tests.end_to_end.parts import Client, Nginx, Project, Proxy, make_certificate
+
+T = TypeVar("T")
+
+
+class Stage:
+    """Services behind the proxy behind Nginx.
+
+    Attributes:
+        through_nginx: sends with TLS and the password.
+        direct: sends to the proxy, as if it were Nginx.
+    """
+
+    def __init__(self, folder: Path, certificate: Path, context: ssl.SSLContext) -> None:
+        self.folder = folder
+        self.proxy = Proxy(folder)
+        self.nginx = Nginx(folder / "nginx", self.proxy.port, certificate)
+        self.through_nginx = Client(self.nginx.port, context)
+        self.direct = Client(self.proxy.port)
+        self._projects: list[Project] = []
+        self._threads = ThreadPoolExecutor(256)
+
+    def project(self, **options: Any) -> Project:
+        """A sleeping container; options are those of `Project`."""
+        made = Project(self.folder, **options)
+        self._projects.append(made)
+        return made.create()
+
+    def configure(self, host: str, project: Project, **keys: Any) -> None:
+        """Put a service into the configuration; keys are those of the file."""
+        self.proxy.config["services"][host] = {
+            "composeDir": str(project.folder),
+            "proxyPort": project.port,
+            "startTimeout": "60s",
+            **keys,
+        }
+
+    def service(
+        self, host: str, *, allowed: tuple[str, ...] = ("listen", "end"), **keys: Any
+    ) -> Project:
+        """A service with a sleeping container of its own."""
+        project = self.project(allowed=allowed)
+        self.configure(host, project, **keys)
+        return project
+
+    def start(self) -> None:
+        """Start the proxy and Nginx."""
+        self.proxy.start()
+        self.nginx.start(self.proxy.config["services"])
+
+    def soon(self, call: Callable[..., T], *arguments: Any, **keys: Any) -> Future[T]:
+        """Run something beside the test."""
+        return self._threads.submit(call, *arguments, **keys)
+
+    def end(self) -> None:
+        self.nginx.end()
+        self.proxy.end()
+        self._threads.shutdown()
+        for project in self._projects:
+            project.down()
+
+
+@pytest.fixture(scope="session", name="certificate")
+def sign_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
+    """A folder with a certificate, and what trusts it."""
+    folder = tmp_path_factory.mktemp("certificate")
+    return folder, make_certificate(folder)
+
+
+@pytest.fixture(name="stage")
+def set_stage(
+    tmp_path: Path, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stage]:
+    resolve = socket.getaddrinfo
+
+    def resolve_here(host: Any, *rest: Any, **keys: Any) -> Any:
+        """All of example.org is this machine, so that clients use the very URLs of users."""
+        return resolve("127.0.0.1" if str(host).endswith(".example.org") else host, *rest, **keys)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve_here)
+    stage = Stage(tmp_path, *certificate)
+    try:
+        yield stage
+    finally:
+        stage.end()
