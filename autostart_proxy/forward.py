@@ -18,8 +18,10 @@ Everything is called back from the event loop; a task exists only while connecti
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import logging
+import os
 import select
 import socket
 import struct
@@ -51,6 +53,8 @@ IDLE_SECONDS = 4.0
 
 IDLE_LIMIT = 256
 """Idle connections kept per service."""
+
+LAST_WORDS_LIMIT_BYTES = 1024 * 1024
 
 WRITE_BUFFER_BYTES = 256 * 1024
 """One read of the event loop: what a slow reader may cost before its sender has to wait."""
@@ -451,6 +455,8 @@ class Exchange:
                 except errors.ProxyError as error:
                     self.fail(error)
                     return
+            if self._body is not None:
+                upstream.keep_last_words()
         self.client.resume(HELD)
 
     def _pass_body(self, body: framing.Body, data: bytes) -> None:
@@ -580,8 +586,18 @@ class UpstreamConnection(asyncio.Protocol):
         idle_since: monotonic seconds; meaningful while it is in the pool.
     """
 
-    __slots__ = ("_clean", "_pool", "_reading", "_transport", "address", "exchange", "idle_since",
-                 "reader", "served")  # fmt: skip
+    __slots__ = (
+        "_clean",
+        "_pool",
+        "_reading",
+        "_spare",
+        "_transport",
+        "address",
+        "exchange",
+        "idle_since",
+        "reader",
+        "served",
+    )
 
     def __init__(self, pool: Pool, address: Address) -> None:
         self._pool = pool
@@ -589,6 +605,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.idle_since = 0.0
         self.served = 0
+        self._spare: int | None = None
         self.reader: Final = AnswerReader()
         self._reading = True
         self._clean = False
@@ -623,14 +640,47 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
+    def keep_last_words(self) -> None:
+        """Prepare for a service that answers and closes while it is still being written to.
+
+        Its reset makes the next write fail, and the event loop then throws away the connection
+        with the answer unread. The kernel still has it, and a second descriptor can read it.
+        """
+        with contextlib.suppress(OSError):  # out of descriptors: do without
+            self._spare = os.dup(self._transport.get_extra_info("socket").fileno())
+
+    def _read_last_words(self) -> bytes:
+        words = b""
+        if self._spare is not None:
+            with contextlib.suppress(OSError):
+                while len(words) < LAST_WORDS_LIMIT_BYTES and (more := os.read(self._spare, 65536)):
+                    words += more
+        self._forget_last_words()
+        return words
+
+    def _forget_last_words(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+    def release(self) -> None:
+        """Become idle."""
+        self.exchange = None
+        self._forget_last_words()
+        self.set_reading(True)
+        self.served += 1
+        self.idle_since = monotonic()
+
     def drop(self) -> None:
         """Close at once, whatever is still to be written or read."""
         self.exchange = None
+        self._forget_last_words()
         self._transport.abort()
 
     def close(self) -> None:
         """Close once all is written."""
         self.exchange = None
+        self._forget_last_words()
         self._pool.await_end(self)
         self._transport.close()
 
@@ -656,6 +706,9 @@ class UpstreamConnection(asyncio.Protocol):
         return self.exchange is not None and self.exchange.upstream_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        words = self._read_last_words()
+        if words and exc is not None:
+            self.data_received(words)
         exchange, self.exchange = self.exchange, None
         if exchange is None:
             self._pool.forget(self)
@@ -723,14 +776,11 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose exchange is complete."""
-        connection.exchange = None
         idle = self._idle.setdefault(connection.address, [])
         if not connection.usable or len(idle) >= IDLE_LIMIT:
             connection.drop()
             return
-        connection.set_reading(True)
-        connection.served += 1
-        connection.idle_since = monotonic()
+        connection.release()
         idle.append(connection)
 
     def forget(self, connection: UpstreamConnection) -> None:
