@@ -1,34 +1,221 @@
-"""Reading the configuration file, with every problem in it at once.
+"""The configuration file: its keys, their defaults, and every problem in it at once.
 
-`parse` turns text into frozen values or raises one error that lists all problems, each with its
-line, column and key. A value that is in a `Config` has been checked; nobody checks it again.
+The models are the one place that names the keys: reading, defaults and the JSON Schema come from
+them. `parse` turns text into frozen models or raises one error that lists all problems, each with
+its line, column and key. A value that is in a `Config` has been checked; nobody checks it again.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
-from difflib import get_close_matches
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import ErrorDetails
 
 from autostart_proxy import document, notation
-from autostart_proxy.document import Entry, Node, Position
+from autostart_proxy.document import Node, Position
 from autostart_proxy.errors import ConfigError
-from autostart_proxy.keys import (
-    DEFAULT_HOST,
-    DEFAULT_LISTEN,
-    Config,
-    HealthConfig,
-    Key,
-    LogConfig,
-    ServiceConfig,
-    camel,
-    rows,
-    schema,
-)
 
 __all__ = ["Config", "HealthConfig", "Inspect", "LogConfig", "ServiceConfig", "parse", "schema"]
+
+
+class _Keys(BaseModel, frozen=True):
+    """Camel case in the file, snake case in code; unknown keys are errors."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+    )
+
+
+class HealthConfig(_Keys, frozen=True):
+    """When a started service counts as ready."""
+
+    path: notation.RequestPath | None = Field(
+        default=None,
+        description="The path that is asked until it answers. null: what Docker says of the"
+        " container's own healthcheck where it has one, else /.",
+        examples=["/health"],
+    )
+    status: notation.Statuses = Field(
+        default=((100, 499),),
+        description="The statuses that mean ready.",
+        examples=["200-399", [200, 401]],
+        json_schema_extra={"default": "100-499"},
+    )
+
+    def accepts(self, status: int) -> bool:
+        """Say whether an answer with this status means ready."""
+        return any(low <= status <= high for low, high in self.status)
+
+
+def _demand_nothing(of_service: dict[str, Any]) -> None:
+    """Let `defaults` give what a service must have."""
+    del of_service["required"]
+
+
+class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
+    """One service: a Compose project or a plain command, and the port where it listens."""
+
+    # Timeouts are in seconds.
+    name: notation.Line = Field(
+        description="For people. Default: the host.", examples=["Whisper API"]
+    )
+    aliases: tuple[notation.Host, ...] = Field(
+        default=(),
+        description="Further host names of the service.",
+        examples=[["stt.example.org"]],
+    )
+    compose_dir: notation.AbsolutePath | None = Field(
+        default=None,
+        description="Folder of the Compose file; instead of command.",
+        examples=["/opt/whisper-faster"],
+    )
+    containers: notation.Containers | None = Field(
+        default=None,
+        description="The Compose services that must run; others of the project start only as their"
+        " dependencies. null: all of the project.",
+        examples=[["faster-whisper"]],
+    )
+    command: notation.Command | None = Field(
+        default=None,
+        description="A program and its arguments, run without a shell; instead of composeDir.",
+        examples=[["/opt/app/.venv/bin/uvicorn", "app:app", "--port", "8001"]],
+    )
+    cwd: notation.AbsolutePath | None = Field(
+        default=None, description="Folder where command runs.", examples=["/opt/app"]
+    )
+    env: Mapping[notation.Variable, notation.Argument] = Field(
+        default={},
+        description="Environment variables for command, beside the proxy's own.",
+        examples=[{"LOG_LEVEL": "info"}],
+        # pydantic lets other names through here, unlike when it reads.
+        json_schema_extra={"additionalProperties": False},
+    )
+    proxy_port: notation.Port = Field(
+        description="The port on which the service listens.", examples=[8001]
+    )
+    proxy_host: notation.Address = Field(
+        default="127.0.0.1",
+        description="The host on which the service listens.",
+        examples=["127.0.0.1"],
+    )
+    blocking: notation.Blocking = Field(
+        default=True,
+        description="While the service wakes: true holds the request; false answers at once,"
+        " browsers with a waiting page and others with 503; auto shows the page to navigating"
+        " browsers and holds the rest.",
+    )
+    start_timeout: notation.PositiveSeconds = Field(
+        default=30.0,
+        description="From container start to ready, and how long a request is held.",
+        examples=["30s"],
+    )
+    prepare_timeout: notation.PositiveSeconds = Field(
+        default=900.0,
+        description="For an image pull or build before the first start.",
+        examples=["15m"],
+    )
+    idle_timeout: notation.Seconds | None = Field(
+        default=900.0,
+        description="From the end of the last request to sleep; null: never sleep.",
+        examples=["15m", None],
+    )
+    stop_timeout: notation.Seconds = Field(
+        default=10.0, description="From SIGTERM to SIGKILL.", examples=["10s"]
+    )
+    drain_timeout: notation.Seconds = Field(
+        default=30.0,
+        description="For open requests when an operator puts the service to sleep.",
+        examples=["30s"],
+    )
+    health: HealthConfig = Field(
+        default_factory=HealthConfig, description="When a started service is ready."
+    )
+    max_body: notation.Size | None = Field(
+        default=None,
+        description="Largest request body; larger ones get 413. null: no limit.",
+        examples=["500MB", None],
+    )
+    max_held: notation.Count = Field(
+        default=1000,
+        description="Requests held at once; further ones get 503.",
+        examples=[1000],
+    )
+
+
+class LogConfig(_Keys, frozen=True):
+    """What is logged, and in which form; always to standard error."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="Lines for people, or one JSON object each."
+    )
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least severe entries that are written."
+    )
+
+
+class Config(_Keys, frozen=True):
+    """The whole configuration; `services` by canonical host."""
+
+    services: Mapping[str, ServiceConfig] = Field(description="The services by host name.")
+    listen: notation.Listen = Field(
+        default="127.0.0.1:8890",
+        description="Where the proxy listens.",
+        examples=["127.0.0.1:8890", "unix:/run/autostart-proxy/http.sock"],
+    )
+    trusted_proxies: tuple[notation.Network, ...] = Field(
+        default=(IPv4Network("127.0.0.1"), IPv6Network("::1")),
+        description="Addresses whose X-Forwarded-* headers are kept.",
+        examples=[["127.0.0.1", "::1"]],
+        json_schema_extra={"default": ["127.0.0.1", "::1"]},
+    )
+    # None stands for the default place, which depends on who runs the proxy.
+    control_socket: notation.SocketPath | None = Field(
+        default=None,
+        description="The unix socket for status, wake and sleep. null: control.sock in"
+        " /run/autostart-proxy for root and under systemd, else in the user's runtime folder.",
+        examples=["/run/autostart-proxy/control.sock"],
+    )
+    log: LogConfig = Field(default_factory=LogConfig, description="What is logged.")
+    shutdown_timeout: notation.Seconds = Field(
+        default=30.0,
+        description="For requests in flight when the proxy is told to stop.",
+        examples=["30s"],
+    )
+
+
+class _File(Config, frozen=True, title="autostart-proxy"):
+    """The configuration file of autostart-proxy."""
+
+    schema_uri: str = Field(
+        default="./config.schema.json",
+        alias="$schema",
+        description="Where editors find this schema.",
+    )
+    defaults: ServiceConfig = Field(
+        default_factory=lambda: ServiceConfig(name="-", proxy_port=1),
+        description="Values for all services that have none.",
+    )
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of the configuration file.
+
+    It says what an editor can check in passing; `parse` stays the judge.
+    """
+    return {"$schema": GenerateJsonSchema.schema_dialect, **_File.model_json_schema()}
+
 
 Inspect = Callable[[ServiceConfig], Iterable[tuple[str, str]]]
 """Looks at a well-formed service from outside, such as whether its folders exist, and returns each
@@ -45,176 +232,169 @@ def parse(text: str, *, source: str, inspect: Inspect = lambda _: ()) -> Config:
     Raises:
         ConfigError: with all problems, in the order of the text.
     """
-    reader = _Reader(inspect)
     try:
-        config = reader.config(document.read(text, yaml=source.endswith((".yaml", ".yml"))))
+        reader = _Reader(document.read(text, yaml=source.endswith((".yaml", ".yml"))), inspect)
+        config, problems = reader.config(), sorted(reader.problems)
     except document.NotADocument as error:
-        raise ConfigError([_line(source, error.at, error.reason)]) from None
-    if config is None:
-        raise ConfigError([_line(source, at, words) for at, words in sorted(reader.problems)])
+        problems = [(error.at, error.reason)]
+    if problems:
+        raise ConfigError([f"{source}:{at.line}:{at.column}: {words}" for at, words in problems])
     return config
 
 
-def _line(source: str, at: Position, words: str) -> str:
-    return f"{source}:{at.line}:{at.column}: {words}"
+_Path: TypeAlias = tuple[str | int, ...]
+"""Keys and indices from the root of the file, as pydantic gives them."""
 
+_M = TypeVar("_M", bound=BaseModel)
 
-def _join(path: str, key: str) -> str:
-    if not key.isidentifier():
-        return f"{path}[{json.dumps(key)}]"
-    return f"{path}.{key}" if path else key
+_STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
+    _File: {"services": {}},
+    ServiceConfig: {"name": "-", "proxyPort": 1},
+}
+"""What takes the place of required values that could not be read, to look at the others."""
 
-
-def _build(struct: Any, values: Mapping[str, Any]) -> Any:
-    """Return a dataclass from values by our names; those of nested ones are dictionaries."""
-    nested = {row.name: row.struct for row in rows(struct).values() if row.struct}
-    return struct(
-        **{
-            name: _build(nested[name], value) if name in nested else value
-            for name, value in values.items()
-        }
-    )
-
-
-_BAD: Any = object()
-"""Stands for a value that has been reported."""
-
-_MEANT_ONLY_WITH = {"compose_dir": {"containers"}, "command": {"cwd", "env"}}
+_MEANT_ONLY_WITH = {"composeDir": {"containers"}, "command": {"cwd", "env"}}
 """What a service can be made of, and the keys that mean something only then."""
-
-
-class _Given(NamedTuple):
-    """One object of the file: its keys as they stand there, and the values that could be read."""
-
-    entries: Mapping[str, Entry]
-    values: dict[str, Any]
-
-    def unread(self) -> Set[str]:
-        """Return the keys whose values have been reported."""
-        return self.entries.keys() - set(map(camel, self.values))
 
 
 class _Reader:
     """Goes through a document once and collects everything that is wrong with it."""
 
-    def __init__(self, inspect: Inspect) -> None:
-        self.problems: list[tuple[Position, str]] = []
+    def __init__(self, root: Node, inspect: Inspect) -> None:
+        self.problems: set[tuple[Position, str]] = set()
+        self._root = root
         self._inspect = inspect
         self._owners: dict[Hashable, str] = {}
         self._projects: dict[Path, list[tuple[str, frozenset[str]]]] = {}
 
-    def config(self, root: Node) -> Config | None:
-        """Return the configuration, or None where there are problems."""
-        top = self._given(root, "", Config, beside={"$schema", "defaults"})
-        shared = _Given({}, {})
-        if defaults := top.entries.get("defaults"):
-            shared = self._given(defaults.node, "defaults", ServiceConfig)
-        listen = notation.listen(top.values.get("listen", DEFAULT_LISTEN))
+    def config(self) -> Config:
+        """Return the configuration; where there are problems, it is worth nothing."""
+        for at, path, first in document.doubled(self._root):
+            self._report(at, path, f"stands in line {first.line} already; remove one")
+        written = document.plain(self._root)
+        top = _dict(written)
+        given, defaults = top.get("services"), top.get("defaults")
+        if isinstance(given, dict):
+            top["services"] = {}
+        if isinstance(defaults, dict):
+            top["defaults"] = {**_STAND_INS[ServiceConfig], **defaults}
+        file, _ = self._validate(_File, written, ())
+        listen = notation.listen(file.listen)
         if isinstance(listen, tuple):
             self._claim(_port(*listen), "the proxy itself (`listen`)")
-        services: dict[str, ServiceConfig | None] = {}
-        if entry := top.entries.get("services"):
-            for key, each in self._entries(entry.node, "services").items():
-                path = _join("services", key)
-                host = self._read(notation.host, key, each.at, path, "")
-                services[host] = self._service(each, path, host, shared)
-        elif isinstance(root, document.Mapping):
-            self._report(root.at, "services", 'missing; write at least "services": {}')
-        return None if self.problems else _build(Config, {**top.values, "services": services})
+        services = {}
+        for key, one in _dict(given).items():
+            host = self._host(key)
+            services[host or key] = self._service(one, key, host, _dict(defaults))
+        settings = {key: value for key, value in file if key in Config.model_fields}
+        return Config.model_construct(**{**settings, "services": services})
 
-    def _service(self, entry: Entry, path: str, host: Any, shared: _Given) -> ServiceConfig | None:
-        """Return one service, or None where it has problems."""
-        before = len(self.problems)
-        own = self._given(entry.node, path, ServiceConfig)
-        values = {"name": entry.key, **_layered(shared.values, own.values)}
-        unread = shared.unread() | own.unread()
-
-        def report_all(found: Iterable[tuple[str, str]]) -> None:
-            for key, reason in found:
-                at = own.entries[key].at if key in own.entries else entry.at
-                self._report(at, _join(path, key) if key else path, reason)
-
-        if isinstance(entry.node, document.Mapping):
-            report_all(_contradictions(values, own.values, unread))
-        report_all(self._conflicts(values, host, path))
-        if len(self.problems) > before or "proxy_port" not in values:
+    def _host(self, key: str) -> str | None:
+        try:
+            return notation.host(key)
+        except ValueError as error:
+            self._tell(("services", key), str(error))
             return None
-        service: ServiceConfig = _build(ServiceConfig, values)
-        report_all(self._inspect(service))
+
+    def _service(
+        self, written: object, key: str, host: str | None, defaults: dict[str, Any]
+    ) -> ServiceConfig:
+        path = ("services", key)
+        before = len(self.problems)
+        own = _dict(written)
+        if isinstance(written, dict):
+            written = {"name": key if host else "-", **_layered(defaults, own)}
+            for name, reason in _contradictions(written, own):
+                self._tell((*path, name), reason)
+        service, bad = self._validate(ServiceConfig, written, path)
+        for name, reason in self._conflicts(service, bad, host, _spell(path)):
+            self._tell((*path, name) if name else path, reason)
+        if not bad and len(self.problems) == before:
+            for name, reason in self._inspect(service):
+                self._tell((*path, name), reason)
         return service
 
-    def _conflicts(self, values: dict[str, Any], host: Any, path: str) -> Iterator[tuple[str, str]]:
+    def _conflicts(
+        self, service: ServiceConfig, bad: Set[str], host: str | None, me: str
+    ) -> Iterator[tuple[str, str]]:
         """Claim what only one service may have; yield what another has already."""
-        for name in (host, *values.get("aliases", ())):
-            if name is not _BAD and (owner := self._claim(name, path)):
+        for name in (host, *service.aliases):
+            if name and (owner := self._claim(name, me)):
                 key = "" if name is host else "aliases"
                 yield key, f"{name} stands at {owner} already; a host belongs to one service"
-        if port := values.get("proxy_port"):
-            address = values.get("proxy_host", DEFAULT_HOST)
-            if owner := self._claim(_port(address, port), path):
+        if not bad & {"proxyPort", "proxyHost"}:
+            port = service.proxy_port
+            if owner := self._claim(_port(service.proxy_host, port), me):
                 cure = "give it another one, or list further hosts of one service as `aliases`"
                 yield "proxyPort", f"port {port} is used by {owner}; {cure}"
-        if folder := values.get("compose_dir"):
-            parts = frozenset(values.get("containers") or ())
+        if (folder := service.compose_dir) and "containers" not in bad:
+            parts = frozenset(service.containers or ())
             for owner, others in self._projects.setdefault(folder, []):
                 if not parts or not others or parts & others:
                     cure = "name different `containers` at both, or one stops what the other uses"
                     yield "composeDir", f"{owner} has containers of the same project; {cure}"
-            self._projects[folder].append((path, parts))
+            self._projects[folder].append((me, parts))
 
-    def _claim(self, thing: Hashable, path: str) -> str | None:
+    def _claim(self, thing: Hashable, me: str) -> str | None:
         """Return who has the thing already; if nobody, it is taken now."""
         owner = self._owners.get(thing)
-        self._owners.setdefault(thing, path)
+        self._owners.setdefault(thing, me)
         return owner
 
-    def _given(self, node: Node, path: str, struct: Any, beside: Set[str] = frozenset()) -> _Given:
-        """Read one object; its keys are those of the dataclass and those beside them."""
-        known = rows(struct)
-        entries = self._entries(node, path, known.keys() | beside)
-        values = {}
-        for key, entry in entries.items():
-            row, place = known.get(key), _join(path, key)
-            if row and row.struct:
-                values[row.name] = self._given(entry.node, place, row.struct).values
-            elif row and row.key.form:
-                form, hint = row.key.form, _hint(row.key)
-                value = self._read(
-                    form.read, document.plain(entry.node), entry.node.at, place, hint
-                )
-                if value is not _BAD:
-                    values[row.name] = value
-        return _Given(entries, values)
-
-    def _entries(self, node: Node, path: str, known: Set[str] | None = None) -> dict[str, Entry]:
-        """Return an object's entries; report doubled and, where some are known, unknown ones."""
-        if not isinstance(node, document.Mapping):
-            self._report(node.at, path, "expected an object with keys and values")
-            return {}
-        entries: dict[str, Entry] = {}
-        for entry in node.entries:
-            place = _join(path, entry.key)
-            if known is not None and entry.key not in known:
-                self._report(entry.at, place, f"unknown key; {_near(entry.key, known)}")
-            elif entry.key in entries:
-                first = entries[entry.key].at.line
-                self._report(entry.at, place, f"stands in line {first} already; remove one")
-            else:
-                entries[entry.key] = entry
-        return entries
-
-    def _read(
-        self, read: Callable[[Any], Any], value: object, at: Position, path: str, hint: str
-    ) -> Any:
+    def _validate(self, model: type[_M], written: object, path: _Path) -> tuple[_M, set[str]]:
+        """Return a model without the keys that could not be read, and these keys."""
         try:
-            return read(value)
-        except ValueError as error:
-            reason = str(error)
-            self._report(at, path, reason if ";" in reason else reason + hint)
-            return _BAD
+            return model.model_validate(written, by_alias=True, by_name=False), set()
+        except ValidationError as error:
+            bad = set()
+            for each in error.errors(include_url=False, include_input=False):
+                bad |= {str(part) for part in each["loc"][:1]} or {*_keys(model)}
+                self._explain(model, each, path)
+        good = {key: value for key, value in _dict(written).items() if key not in bad}
+        return model.model_validate({**_STAND_INS[model], **good}), bad
 
-    def _report(self, at: Position, path: str, reason: str) -> None:
-        self.problems.append((at, f"{path}: {reason}" if path else reason))
+    def _explain(self, model: type[BaseModel], error: ErrorDetails, path: _Path) -> None:
+        """Report one of pydantic's errors where the value stands: here or in `defaults`."""
+        loc = error["loc"]
+        owner, field = _look_up(model, loc)
+        reason = _reason(error, owner)
+        if field and field.examples and ";" not in reason:
+            reason += f"; for example {' or '.join(map(json.dumps, field.examples))}"
+        is_key = loc[-1:] == ("[key]",)
+        there = (*path, *(loc[:-1] if is_key else loc))
+        found = document.find(self._root, there)
+        if path and error["type"] != "missing":
+            shared = document.find(self._root, ("defaults", *there[2:]))
+            if shared.depth - 1 > max(found.depth - 2, 0):
+                there, found = ("defaults", *there[2:]), shared
+        # What a value is wrapped in, such as a list of one, is not in the file.
+        shown = tuple(p for i, p in enumerate(there) if i < found.depth or isinstance(p, str))
+        at_key = is_key or error["type"] in ("missing", "extra_forbidden")
+        self._report(found.key if at_key else found.value, shown, reason)
+
+    def _tell(self, path: _Path, reason: str) -> None:
+        """Report something about a key, or about what it should stand in."""
+        self._report(document.find(self._root, path).key, path, reason)
+
+    def _report(self, at: Position, path: _Path, reason: str) -> None:
+        self.problems.add((at, f"{_spell(path)}: {reason}" if path else reason))
+
+
+def _dict(written: object) -> dict[str, Any]:
+    return written if isinstance(written, dict) else {}
+
+
+def _spell(path: _Path) -> str:
+    """Return a path as people write it."""
+    spelt = ""
+    for part in path:
+        if isinstance(part, int):
+            spelt += f": item {part + 1}"
+        elif not part.isidentifier():
+            spelt += f"[{json.dumps(part)}]"
+        else:
+            spelt += f".{part}" if spelt else part
+    return spelt
 
 
 def _layered(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
@@ -223,27 +403,22 @@ def _layered(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     What the service is made of is one decision: with a `command` of its own, the defaults'
     `composeDir` and what belongs to it do not count, and the other way round.
     """
-    made_of = next((kind for kind in _MEANT_ONLY_WITH if own.get(kind)), None)
+    made_of = next((kind for kind in _MEANT_ONLY_WITH if own.get(kind) is not None), None)
     for kind, meant_with_it in _MEANT_ONLY_WITH.items():
         if made_of not in (None, kind):
             shared = {k: v for k, v in shared.items() if k not in {kind, *meant_with_it}}
     merged = {**shared, **own}
     for key in ("health", "env"):
-        if key in shared and key in own:
+        if isinstance(shared.get(key), dict) and isinstance(own.get(key), dict):
             merged[key] = {**shared[key], **own[key]}
     return merged
 
 
 def _contradictions(
-    values: Mapping[str, Any], own: Mapping[str, Any], unread: Set[str]
+    written: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a service that are missing or do not go together."""
-    if "proxy_port" not in values and "proxyPort" not in unread:
-        yield "proxyPort", "missing; write the port on which the service listens"
-    # A kind that could not be read has been reported: it counts as there.
-    kinds = {
-        kind for kind in _MEANT_ONLY_WITH if values.get(kind) is not None or camel(kind) in unread
-    }
+    """Yield the keys of a service that do not go together."""
+    kinds = {kind for kind in _MEANT_ONLY_WITH if written.get(kind) is not None}
     if not kinds:
         yield "composeDir", "missing; a service has either composeDir or command"
     elif len(kinds) == len(_MEANT_ONLY_WITH):
@@ -252,20 +427,61 @@ def _contradictions(
         for kind in _MEANT_ONLY_WITH.keys() - kinds:
             for name in sorted(_MEANT_ONLY_WITH[kind]):
                 if own.get(name):
-                    yield name, f"means something only with {camel(kind)}; remove it"
+                    yield name, f"means something only with {kind}; remove it"
 
 
-def _hint(key: Key) -> str:
-    """Return how to write a value right, as the end of a sentence."""
-    shown = [json.dumps(example) for example in key.examples]
-    return f"; for example {' or '.join(shown)}" if shown else ""
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by their names in the file."""
+    return {str(field.alias): field for field in model.model_fields.values()}
 
 
-def _near(key: str, known: Set[str]) -> str:
+def _look_up(model: type[BaseModel], loc: _Path) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Return the last model on the way to a value, and the field that leads on from there."""
+    field = None
+    for part in loc:
+        inner = field.annotation if field else model
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
+            break
+        model, field = inner, _keys(inner).get(str(part))
+    return model, field
+
+
+_MISSING = {
+    "services": 'missing; write at least "services": {}',
+    "proxyPort": "missing; write the port on which the service listens",
+}
+
+
+def _reason(error: ErrorDetails, owner: type[BaseModel]) -> str:
+    """Return one of pydantic's errors in our words."""
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    match error["type"]:
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "missing":
+            return _MISSING[key]
+        case "extra_forbidden":
+            return f"unknown key; {_near(key, _keys(owner))}"
+        case "model_type" | "dict_type":
+            return "expected an object with keys and values"
+        case "tuple_type":
+            return "expected a list"
+        case "string_type":
+            return "expected a string"
+        case "literal_error":
+            choices: str = error["ctx"]["expected"]
+            return f"expected {choices}".replace("'", '"')
+        case _:  # `notation.Expected`
+            return error["msg"]
+
+
+def _near(key: str, known: Iterable[str]) -> str:
     """Return what may have been meant by an unknown key."""
-    if key in rows(ServiceConfig):
+    from difflib import get_close_matches  # only mistakes need it
+
+    if key in _keys(ServiceConfig):
         return "it belongs to a service, or to `defaults`"
-    if key in rows(Config):
+    if key in _keys(_File):
         return "it belongs to the top level of the file"
     spelt = {name.lower(): name for name in known}
     near = get_close_matches(key.replace("_", "").lower(), spelt, n=1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from json.decoder import JSONDecodeError, JSONDecoder
 from math import isfinite
@@ -92,12 +93,66 @@ def read(text: str, *, yaml: bool) -> Node:
 
 
 def plain(node: Node) -> object:
-    """Return the node as an ordinary value; of doubled keys the last one counts."""
+    """Return the node as an ordinary value; of doubled keys the first one counts."""
     if isinstance(node, Scalar):
         return node.value
     if isinstance(node, Sequence):
         return [plain(item) for item in node.items]
-    return {entry.key: plain(entry.node) for entry in node.entries}
+    values: dict[str, object] = {}
+    for entry in node.entries:
+        if entry.key not in values:
+            values[entry.key] = plain(entry.node)
+    return values
+
+
+class Found(NamedTuple):
+    """How far a path leads: places of the last key or item on it and of its value."""
+
+    key: Position
+    value: Position
+    depth: int
+
+
+def find(node: Node, path: Iterable[str | int]) -> Found:
+    """Follow keys and indices (from 0) as far as they are there."""
+    found = Found(node.at, node.at, 0)
+    for part in path:
+        if isinstance(node, Mapping):
+            entry = next((entry for entry in node.entries if entry.key == part), None)
+            if entry is None:
+                break
+            key, node = entry.at, entry.node
+        elif isinstance(node, Sequence) and isinstance(part, int):
+            node = node.items[part]
+            key = node.at
+        else:
+            break
+        found = Found(key, node.at, found.depth + 1)
+    return found
+
+
+class Doubled(NamedTuple):
+    """A key that stands in its object already, and the place where it stood first."""
+
+    at: Position
+    path: tuple[str | int, ...]
+    first: Position
+
+
+def doubled(node: Node, path: tuple[str | int, ...] = ()) -> Iterator[Doubled]:
+    """Yield every key that stands in its object already."""
+    if isinstance(node, Sequence):
+        for index, item in enumerate(node.items):
+            yield from doubled(item, (*path, index))
+    elif isinstance(node, Mapping):
+        first: dict[str, Position] = {}
+        for entry in node.entries:
+            there = (*path, entry.key)
+            if entry.key in first:
+                yield Doubled(entry.at, there, first[entry.key])
+            else:
+                first[entry.key] = entry.at
+                yield from doubled(entry.node, there)
 
 
 class _Json:

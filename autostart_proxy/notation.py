@@ -1,17 +1,28 @@
 """How values are written in the configuration: durations, sizes, hosts, addresses, paths.
 
-A `Form` reads a value as it stands in the file into what the program wants, or raises ValueError
-with the reason; its schema tells editors the same. None looks at the file system or the network.
+The types at the end are for pydantic's models. They read a value as it stands in the file into what
+the program wants, and take what has been read as it is; their JSON Schema tells editors the same.
+The functions behind them raise ValueError with the reason. None looks at the file system or the
+network, and none repeats a value that may be secret.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path, PurePosixPath
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetCoreSchemaHandler,
+    PlainValidator,
+    StrictBool,
+    WithJsonSchema,
+)
+from pydantic_core import CoreSchema, core_schema
 
 from autostart_proxy import routing
 from autostart_proxy.errors import BadHost
@@ -19,13 +30,6 @@ from autostart_proxy.errors import BadHost
 LONGEST_SECONDS = 365 * 86400
 LONGEST_SOCKET_PATH = 107
 """Bytes; unix(7) has room for 108 with the closing NUL."""
-
-
-class Form(NamedTuple):
-    """How a kind of value is written."""
-
-    read: Callable[[Any], Any]
-    schema: dict[str, Any]
 
 
 _NUMBER = r"[0-9]{1,9}(\.[0-9]{1,9})?"
@@ -78,27 +82,21 @@ def size(value: object) -> int:
     raise ValueError(f"expected bytes, or a size in {', '.join(_UNIT_BYTES)}")
 
 
-def statuses(value: object) -> tuple[tuple[int, int], ...]:
-    """Read a status, a range (`"200-399"`), or a list of both, into inclusive ranges."""
-    ranges = []
-    for one in value if isinstance(value, list) else [value]:
-        text = str(one) if isinstance(one, int | str) else ""
-        low, _, high = text.partition("-") if re.fullmatch(_STATUSES, text) else ("1", "", "0")
-        ranges.append((int(low), int(high or low)))
-    if ranges and all(low <= high for low, high in ranges):
-        return tuple(ranges)
+def status_range(value: object) -> tuple[int, int]:
+    """Read a status (`200`) or a range of statuses (`"200-399"`), both ends included."""
+    text = str(value) if isinstance(value, int | str) else ""
+    if isinstance(value, tuple):
+        text = "-".join(map(str, value))
+    if re.fullmatch(_STATUSES, text):
+        low, _, high = text.partition("-")
+        if int(low) <= int(high or low):
+            return int(low), int(high or low)
     raise ValueError("expected a status, a range of statuses, or a list of both")
-
-
-def request_path(value: object) -> str:
-    """Read the path (and query) of a request target in origin form (RFC 9112, section 3.2.1)."""
-    if isinstance(value, str) and re.fullmatch(_REQUEST_PATH, value):
-        return value
-    raise ValueError("expected a path that begins with / and has no space; encode others with %")
 
 
 def absolute_path(value: object) -> Path:
     """Read an absolute path; nothing in it is expanded."""
+    value = str(value) if isinstance(value, Path) else value
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError("expected a path")
     path = PurePosixPath(value)
@@ -174,6 +172,8 @@ def listen_text(value: object) -> str:
 
 def network(value: object) -> IPv4Network | IPv6Network:
     """Read an IP address or a network in CIDR notation."""
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
     text = value if isinstance(value, str) else ""
     try:
         return ip_network(text)
@@ -181,118 +181,93 @@ def network(value: object) -> IPv4Network | IPv6Network:
         raise ValueError(f"expected an IP address or a network: {error}") from None
 
 
-def argument(value: object) -> str:
-    """Read a string that a program can be given as argument or in its environment."""
-    if isinstance(value, str) and "\0" not in value:
-        return value
-    raise ValueError("expected a string; put numbers in quotes")
+def line(value: str) -> str:
+    """Refuse text with line ends and other control characters."""
+    if not value.isprintable():
+        raise ValueError("not printable")
+    return value
 
 
-def text(value: object) -> str:
-    """Read a line of text that is not empty."""
-    if isinstance(value, str) and value and value.isprintable():
-        return value
-    raise ValueError("expected a line of text")
+def listed(value: object) -> object:
+    """Put what stands alone into a list."""
+    return value if isinstance(value, list | tuple) else [value]
 
 
-def container(value: object) -> str:
-    """Read the name of a Compose service; one that looks like an option is none."""
-    if isinstance(value, str) and re.fullmatch(_CONTAINER, value):
-        return value
-    raise ValueError("expected the name of a service in the Compose file")
+def filled(value: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuse an empty list; pydantic's own check would not count items that are refused too."""
+    if not value:
+        raise ValueError("expected a list that is not empty")
+    return value
 
 
-def variables(value: object) -> dict[str, str]:
-    """Read environment variables."""
-    if not isinstance(value, dict):
-        raise ValueError("expected an object of names and strings")
-    for name, content in value.items():
-        if not re.fullmatch(_VARIABLE, name):
-            raise ValueError(f"{name!r} is no name of an environment variable")
-        _of_member(name, argument, content)
-    return dict(value)
+class Expected:
+    """Say in one sentence what a value has to be, whatever is wrong with it."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        return core_schema.custom_error_schema(
+            handler(source),
+            custom_error_type="expected",
+            custom_error_message=f"expected {self._what}",
+        )
 
 
-def _of_member(name: object, read: Callable[[Any], Any], value: object) -> Any:
-    try:
-        return read(value)
-    except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+def _schema(types: list[str], **more: object) -> WithJsonSchema:
+    return WithJsonSchema({"type": types, **more})
 
 
-# Forms.
-
-TEXT = Form(text, {"type": "string", "minLength": 1})
-SECONDS = Form(seconds, {"type": ["number", "string"], "minimum": 0, "pattern": _DURATION})
-POSITIVE_SECONDS = Form(
-    positive_seconds, {"type": ["number", "string"], "exclusiveMinimum": 0, "pattern": _DURATION}
-)
-SIZE = Form(size, {"type": ["integer", "string"], "minimum": 0, "pattern": _SIZE})
+Seconds = Annotated[
+    float, BeforeValidator(seconds), _schema(["number", "string"], minimum=0, pattern=_DURATION)
+]
+PositiveSeconds = Annotated[
+    float,
+    BeforeValidator(positive_seconds),
+    _schema(["number", "string"], exclusiveMinimum=0, pattern=_DURATION),
+]
+Size = Annotated[
+    int, BeforeValidator(size), _schema(["integer", "string"], minimum=0, pattern=_SIZE)
+]
 _STATUS = {"type": ["integer", "string"], "minimum": 100, "maximum": 599, "pattern": _STATUSES}
-STATUSES = Form(statuses, {"anyOf": [_STATUS, {"type": "array", "minItems": 1, "items": _STATUS}]})
-HOST = Form(host, {"type": "string"})
-ADDRESS = Form(address, {"type": "string"})
-LISTEN = Form(listen_text, {"type": "string"})
-NETWORK = Form(network, {"type": "string"})
-REQUEST_PATH = Form(request_path, {"type": "string", "pattern": _REQUEST_PATH})
-ABSOLUTE_PATH = Form(absolute_path, {"type": "string", "pattern": "^/"})
-SOCKET_PATH = Form(socket_path, {"type": "string", "pattern": "^/"})
-ARGUMENT = Form(argument, {"type": "string"})
-CONTAINER = Form(container, {"type": "string", "pattern": _CONTAINER})
-VARIABLES = Form(
-    variables,
-    {
-        "type": "object",
-        "propertyNames": {"pattern": _VARIABLE},
-        "additionalProperties": {"type": "string"},
-    },
-)
-
-
-def whole(least: int, most: int | None = None) -> Form:
-    """Return the form of whole numbers in a range, both ends included."""
-
-    def read(value: object) -> int:
-        number = value if isinstance(value, int) and not isinstance(value, bool) else least - 1
-        if least <= number and (most is None or number <= most):
-            return number
-        limits = f"of at least {least}" if most is None else f"from {least} to {most}"
-        raise ValueError(f"expected a whole number {limits}")
-
-    schema = {"type": "integer", "minimum": least}
-    return Form(read, schema if most is None else {**schema, "maximum": most})
-
-
-def one_of(*choices: str | bool) -> Form:
-    """Return the form of a choice."""
-    spelt = [json.dumps(choice) for choice in choices]
-
-    def read(value: object) -> str | bool:
-        for choice in choices:
-            if value == choice and type(value) is type(choice):
-                return choice
-        raise ValueError(f"expected {', '.join(spelt[:-1])} or {spelt[-1]}")
-
-    return Form(read, {"enum": list(choices)})
-
-
-def nullable(form: Form) -> Form:
-    """Return a form that accepts null too, and reads it as None."""
-    return Form(
-        lambda value: None if value is None else form.read(value),
-        {"anyOf": [form.schema, {"type": "null"}]},
-    )
-
-
-def list_of(form: Form, at_least: int = 0) -> Form:
-    """Return the form of lists, which are read into tuples."""
-
-    def read(value: object) -> tuple[Any, ...]:
-        if not isinstance(value, list):
-            raise ValueError("expected a list")
-        if len(value) < at_least:
-            raise ValueError("expected a list that is not empty")
-        return tuple(_of_member(f"item {i}", form.read, one) for i, one in enumerate(value, 1))
-
-    schema: dict[str, Any] = {"type": "array", "items": form.schema}
-    return Form(read, {**schema, "minItems": at_least} if at_least else schema)
+Statuses = Annotated[
+    tuple[Annotated[tuple[int, int], BeforeValidator(status_range)], ...],
+    AfterValidator(filled),
+    BeforeValidator(listed),
+    WithJsonSchema({"anyOf": [_STATUS, {"type": "array", "minItems": 1, "items": _STATUS}]}),
+]
+_ABSOLUTE = WithJsonSchema({"type": "string", "pattern": "^/"})
+AbsolutePath = Annotated[Path, BeforeValidator(absolute_path), _ABSOLUTE]
+SocketPath = Annotated[Path, BeforeValidator(socket_path), _ABSOLUTE]
+Host = Annotated[str, BeforeValidator(host)]
+Address = Annotated[str, BeforeValidator(address)]
+Listen = Annotated[str, BeforeValidator(listen_text)]
+Network = Annotated[
+    IPv4Network | IPv6Network, PlainValidator(network), WithJsonSchema({"type": "string"})
+]
+Line = Annotated[str, Field(min_length=1), AfterValidator(line), Expected("a line of text")]
+# RFC 9112, section 3.2.1: origin form, with the query.
+RequestPath = Annotated[
+    str,
+    Field(pattern=_REQUEST_PATH),
+    Expected("a path that begins with / and has no space; encode others with %"),
+]
+# One that looks like an option is none.
+Container = Annotated[
+    str, Field(pattern=_CONTAINER), Expected("the name of a service in the Compose file")
+]
+# What a program can be given as argument or in its environment.
+Argument = Annotated[str, Field(pattern=r"^[^\x00]*$"), Expected("a string; put numbers in quotes")]
+_FILLED = Field(json_schema_extra={"minItems": 1})
+Containers = Annotated[tuple[Container, ...], AfterValidator(filled), _FILLED]
+Command = Annotated[tuple[Argument, ...], AfterValidator(filled), _FILLED]
+Variable = Annotated[
+    str, Field(pattern=_VARIABLE), Expected("a name of letters, digits and _, not a digit first")
+]
+Port = Annotated[
+    int, Field(strict=True, ge=1, le=65535), Expected("a whole number from 1 to 65535")
+]
+Count = Annotated[int, Field(strict=True, ge=1), Expected("a whole number of at least 1")]
+Blocking = Annotated[StrictBool | Literal["auto"], Expected('true, false or "auto"')]

@@ -16,7 +16,6 @@ SERVICES = sorted((ROOT / "services").rglob("*.py"))
 
 PURE = {
     "config",
-    "keys",
     "document",
     "notation",
     "lifecycle",

@@ -10,8 +10,11 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
 
-from autostart_proxy.config import Config, HealthConfig, LogConfig, ServiceConfig, parse
+from autostart_proxy.config import Config, HealthConfig, LogConfig, ServiceConfig, parse, schema
 from autostart_proxy.errors import ConfigError
 
 SEED = """\
@@ -147,7 +150,7 @@ def test_every_key_is_read() -> None:
 
 def test_a_configuration_cannot_be_changed() -> None:
     config = parse(SEED, source="config.json")
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValidationError, match="frozen"):
         config.listen = "0.0.0.0:80"  # type: ignore[misc]
 
 
@@ -294,7 +297,20 @@ def test_a_file_without_services_is_refused() -> None:
         ({"aliases": "b"}, 'services.a.aliases: expected a list; for example ["stt.example.org"]'),
         ({"aliases": ["b:1"]}, "services.a.aliases: item 1: a host stands here without its port"),
         ({"containers": []}, "services.a.containers: expected a list that is not empty"),
+        ({"containers": ["-f"]}, "services.a.containers: item 1: expected the name of a service"),
         ({"blocking": "Auto"}, 'services.a.blocking: expected true, false or "auto"'),
+        ({"blocking": 1}, 'services.a.blocking: expected true, false or "auto"'),
+        ({"name": None}, "services.a.name: expected a line of text"),
+        ({"proxyPort": 1.0}, "services.a.proxyPort: expected a whole number from 1 to 65535"),
+        ({"health": {"status": 99}}, "services.a.health.status: expected a status, a range"),
+        (
+            {"health": {"status": [200, 99]}},
+            "services.a.health.status: item 2: expected a status, a range",
+        ),
+        (
+            {"composeDir": None, "command": ["x"], "env": 3},
+            "services.a.env: expected an object with keys and values; for example",
+        ),
         ({"startTimeout": 0}, "services.a.startTimeout: expected more than 0 seconds; for example"),
         ({"startTimeout": None}, "services.a.startTimeout: expected seconds, or a duration"),
         ({"env": {"A": "1"}}, "services.a.env: means something only with command; remove it"),
@@ -332,6 +348,84 @@ def test_keys_that_null_switches_off_are_no_contradiction() -> None:
     assert config.services["a"].compose_dir == Path("/opt/a")
 
 
+@pytest.mark.parametrize(
+    ("top", "words"),
+    [
+        ({"log": {"level": "loud"}}, 'log.level: expected "debug", "info", "warning" or "error"'),
+        ({"log": {"lvl": "info"}}, "log.lvl: unknown key; did you mean level?"),
+        ({"log": "json"}, "log: expected an object with keys and values"),
+        ({"listne": "x"}, "listne: unknown key; did you mean listen?"),
+        ({"idleTimeout": 1}, "idleTimeout: unknown key; it belongs to a service, or to `defaults`"),
+        ({"trustedProxies": ["x"]}, "trustedProxies: item 1: expected an IP address or a network"),
+        ({"$schema": 3}, '["$schema"]: expected a string'),
+        ({"defaults": 3}, "defaults: expected an object with keys and values"),
+        ({"defaults": {"port": 1}}, "defaults.port: unknown key; did you mean proxyPort?"),
+        ({"defaults": {"health": {"path": "x"}}}, "defaults.health.path: expected a path that"),
+        ({"defaults": {"health": 3}}, "defaults.health: expected an object with keys and values"),
+        ({"defaults": {"aliases": ["x", "b c"]}}, "defaults.aliases: item 2: this is not a host"),
+    ],
+)
+@pytest.mark.parametrize("services", [{}, {"a": service()}])
+def test_a_setting_that_does_not_fit_is_refused_once(
+    services: dict[str, Any], top: dict[str, Any], words: str
+) -> None:
+    assert problem(services=services, **top).startswith(words)
+
+
+def test_members_are_told_apart_where_they_stand() -> None:
+    text = """\
+services:
+  a:
+    command: [x, 8001]
+    proxyPort: 8001
+    aliases:
+      - b
+      - b c
+    env:
+      PORT: 8001
+      A B: x
+"""
+    assert problems(text, "c.yaml") == [
+        "c.yaml:3:18: services.a.command: item 2: expected a string; put numbers in quotes",
+        "c.yaml:7:9: services.a.aliases: item 2: this is not a host name; for example"
+        ' ["stt.example.org"]',
+        "c.yaml:9:13: services.a.env.PORT: expected a string; put numbers in quotes",
+        'c.yaml:10:7: services.a.env["A B"]: expected a name of letters, digits and _, not a digit'
+        ' first; for example {"LOG_LEVEL": "info"}',
+    ]
+
+
+KEYS = st.sampled_from([*schema()["$defs"]["ServiceConfig"]["properties"], "path", "status", "x"])
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from(["/opt/a", "30s", "auto", "200-299", "a", "1MB", "\0", ""]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KEYS, inner, max_size=3),
+    max_leaves=6,
+)
+TOP = st.sampled_from([*schema()["properties"], "format", "level"])
+SERVICES = st.dictionaries(KEYS, VALUES) | VALUES
+
+
+@given(st.dictionaries(TOP, VALUES), st.dictionaries(KEYS, SERVICES, max_size=3), SERVICES)
+def test_whatever_is_written_is_read_or_refused_with_its_place(
+    top: dict[str, Any], services: dict[str, Any], defaults: object
+) -> None:
+    text = json.dumps({**top, "services": services, "defaults": defaults}, indent=1)
+    try:
+        config = parse(text, source="c")
+    except ConfigError as error:
+        lines = text.splitlines()
+        for problem in error.problems:
+            _, line, column, words = problem.split(":", 3)
+            assert lines[int(line) - 1][int(column) - 1 :].strip(), words
+            assert "Input should" not in words
+    else:
+        assert all(one.proxy_port for one in config.services.values())
+
+
 # What only one service may have.
 
 
@@ -352,6 +446,35 @@ def test_a_host_belongs_to_one_service(second: dict[str, Any]) -> None:
     words = problem(services={"a.example": service(), **second})
     owner = 'services["a.example"]'
     assert f"a.example stands at {owner} already; a host belongs to one service" in words
+
+
+def test_what_a_service_takes_counts_even_where_the_rest_of_it_is_wrong() -> None:
+    wrong = service(maxHeld=0, aliases=["c"])
+    second = service(startTimeout=0, aliases=["c"])
+    lines = problems(json.dumps({"services": {"a": wrong, "b": second}}))
+    assert sorted(line.split(": ")[1] for line in lines) == [
+        "services.a.maxHeld",
+        "services.b.aliases",
+        "services.b.composeDir",
+        "services.b.proxyPort",
+        "services.b.startTimeout",
+    ]
+
+
+def test_what_could_not_be_read_takes_nothing_away() -> None:
+    wrong = {"composeDir": "x", "proxyPort": 0}
+    lines = problems(json.dumps({"services": {"a": wrong, "b": wrong, "c d": 3}}))
+    assert [line.split(": ")[1] for line in lines] == [
+        "services.a.composeDir",
+        "services.a.proxyPort",
+        "services.b.composeDir",
+        "services.b.proxyPort",
+        'services["c d"]',
+        'services["c d"]',
+    ]
+    unread = service(containers=[])
+    [words] = problems(json.dumps({"services": {"a": unread, "b": service(proxyPort=2)}}))
+    assert "containers: expected a list that is not empty" in words
 
 
 def test_an_alias_is_listed_once() -> None:

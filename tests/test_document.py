@@ -17,6 +17,8 @@ from autostart_proxy.document import (
     Position,
     Scalar,
     Sequence,
+    doubled,
+    find,
     plain,
     read,
 )
@@ -97,12 +99,38 @@ def test_every_key_and_value_of_yaml_knows_its_place() -> None:
     assert items.items[1].at == (5, 5)
 
 
-def test_of_doubled_keys_both_are_there_and_the_last_counts() -> None:
+def test_of_doubled_keys_both_are_there_and_the_first_counts() -> None:
     for as_yaml in (False, True):
         root = read('{"a": 1, "a": 2}', yaml=as_yaml)
         assert isinstance(root, Mapping)
         assert [entry.at.column for entry in root.entries] == [2, 10]
-        assert plain(root) == {"a": 2}
+        assert plain(root) == {"a": 1}
+        assert list(doubled(root)) == [(Position(1, 10), ("a",), Position(1, 2))]
+
+
+def test_keys_are_doubled_within_one_object_only() -> None:
+    text = '[{"a": {"b": 1}, "b": 2},\n {"a": {"c": 1, "c": 1, "c": 1}}, {"a": 3}]'
+    assert list(doubled(read(text, yaml=False))) == [
+        (Position(2, 17), (1, "a", "c"), Position(2, 9)),
+        (Position(2, 25), (1, "a", "c"), Position(2, 9)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ((), ((1, 1), (1, 1), 0)),
+        (("a",), ((1, 2), (1, 7), 1)),
+        (("a", 1), ((1, 11), (1, 11), 2)),
+        (("a", 1, "b"), ((1, 12), (1, 17), 3)),
+        (("a", 1, "c"), ((1, 11), (1, 11), 2)),
+        (("a", 0, "c"), ((1, 8), (1, 8), 2)),
+        (("a", "b"), ((1, 2), (1, 7), 1)),
+        (("b", "a"), ((1, 1), (1, 1), 0)),
+    ],
+)
+def test_a_path_is_followed_as_far_as_it_leads(path: tuple[str | int, ...], found: object) -> None:
+    assert find(read('{"a": [1, {"b": 2}]}', yaml=False), path) == found
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from autostart_proxy.config import parse
+from autostart_proxy.config import Config, ServiceConfig, parse, schema
 from autostart_proxy.errors import ConfigError
-from autostart_proxy.keys import Config, ServiceConfig, rows, schema
 
 GOOD: list[dict[str, Any]] = [
     {},
@@ -71,49 +71,66 @@ def test_services_are_required_and_a_schema_may_be_named() -> None:
     assert fits({"services": {}, "$schema": "./config.schema.json", "defaults": {"env": {}}})
 
 
-def described(node: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for key, inner in node.get("properties", {}).items():
-        yield key, inner
-        yield from described(inner)
+def objects() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every object of the file that has keys of its own."""
+    yield "", schema()
+    yield from schema()["$defs"].items()
 
 
 def all_keys() -> list[tuple[str, dict[str, Any]]]:
-    whole = schema()
-    return [*described(whole), *described(whole["$defs"]["service"])]
+    return [pair for _, each in objects() for pair in each["properties"].items()]
 
 
 def test_every_key_is_described() -> None:
-    assert {"listen", "$schema", "level", "composeDir", "idleTimeout"} <= dict(all_keys()).keys()
+    known = {"listen", "$schema", "level", "composeDir", "idleTimeout", "status"}
+    assert known <= dict(all_keys()).keys()
     for key, inner in all_keys():
         assert inner["description"].endswith("."), key
 
 
-@pytest.mark.parametrize("struct", [Config, ServiceConfig])
-def test_written_defaults_and_examples_are_read_as_what_they_stand_for(struct: type) -> None:
-    whole = schema()
-    properties = (whole if struct is Config else whole["$defs"]["service"])["properties"]
-    for key, row in rows(struct).items():
-        if row.key.form is None:
-            continue
-        written = properties[key]
-        for example in written.get("examples", []):
-            row.key.form.read(example)
-            assert jsonschema.Draft202012Validator(written).is_valid(example), key
+@pytest.mark.parametrize("name", ["", "ServiceConfig", "HealthConfig"])
+def test_every_example_is_read_and_fits_the_schema(name: str) -> None:
+    checked = 0
+    for key, inner in dict(objects())[name]["properties"].items():
+        for example in inner.get("examples", []):
+            keys: dict[str, Any] = {key: example}
+            keys = {"health": keys} if name == "HealthConfig" else keys
+            if key in ("command", "cwd", "env"):
+                keys = {"composeDir": None, "command": ["x"], **keys}
+            written = file_with(keys) if name else {**file_with({}), **keys}
+            parse(json.dumps(written), source="c")
+            assert fits(written), key
+            checked += 1
+    assert checked > 1
 
 
 def test_a_file_with_every_default_written_out_means_the_same_as_one_without() -> None:
     whole = schema()
 
     def defaults(node: dict[str, Any]) -> dict[str, Any]:
-        return {
-            key: defaults(inner) if "properties" in inner else inner["default"]
-            for key, inner in node["properties"].items()
-            if "default" in inner or "properties" in inner
-        }
+        written = {}
+        for key, inner in node["properties"].items():
+            if "$ref" in inner and key != "defaults":
+                written[key] = defaults(whole["$defs"][inner["$ref"].rpartition("/")[2]])
+            elif "default" in inner:
+                written[key] = inner["default"]
+        return written
 
-    shared = defaults(whole["$defs"]["service"])
-    assert {"idleTimeout", "health", "aliases", "maxBody"} <= shared.keys()
+    shared = defaults(whole["$defs"]["ServiceConfig"])
+    optional = ServiceConfig.model_fields.keys() - {"name", "proxy_port"}
+    assert len(shared) == len(optional)
+    assert shared["health"] == {"path": None, "status": "100-499"}
     written = {**defaults(whole), "defaults": shared, **file_with({})}
+    assert written.keys() >= {"listen", "trustedProxies", "controlSocket", "log"}
     assert fits(written)
     silent = parse(json.dumps(file_with({})), source="c")
     assert parse(json.dumps(written), source="c") == silent
+
+
+def test_the_schema_beside_the_example_is_up_to_date() -> None:
+    """`autostart-proxy check --schema > config.schema.json` writes it anew."""
+    root = Path(__file__).parent.parent
+    assert json.loads((root / "config.schema.json").read_text()) == schema()
+    example = (root / "config.json").read_text()
+    assert fits(json.loads(example))
+    assert isinstance(parse(example, source="config.json"), Config)
