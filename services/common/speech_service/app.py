@@ -17,7 +17,7 @@ from starlette.responses import Response
 from . import __version__
 from .engine import Engine
 from .errors import SpeechError
-from .routes import legacy, live, models, openai, realtime, state
+from .routes import legacy, live, models, openai, page, realtime, state
 from .service import SpeechService
 from .serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .settings import Settings
@@ -54,6 +54,7 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
         realtime.router,
         models.router,
         state.router,
+        page.router,
     ):
         app.include_router(router)
     _add_error_handlers(app)
