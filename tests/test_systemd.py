@@ -1,0 +1,66 @@
+"""The shipped unit, as systemd itself reads it."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNIT = Path(__file__).parent.parent / "systemd" / "docker-autostart.service"
+
+
+def settings() -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for key, value in re.findall(r"^([A-Z]\w+)=(.*)$", UNIT.read_text(), re.MULTILINE):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+@pytest.fixture
+def analyze(tmp_path: Path) -> list[str]:
+    """A call of systemd-analyze, but for the verb; and beside it the unit with a real program."""
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("there is no systemd-analyze command")
+    [start] = settings()["ExecStart"]
+    text = UNIT.read_text().replace(start.split()[0], sys.executable)
+    (tmp_path / UNIT.name).write_text(text)
+    return [program, str(tmp_path / UNIT.name)]
+
+
+def test_systemd_finds_nothing_wrong_with_the_unit(analyze: list[str]) -> None:
+    program, unit = analyze
+    done = subprocess.run([program, "verify", "--man=no", unit], capture_output=True, text=True)
+    # Other units of the machine are none of our business.
+    ours = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    assert ours == []
+
+
+def test_the_unit_gives_the_proxy_little_to_do_harm_with(analyze: list[str]) -> None:
+    program, unit = analyze
+    done = subprocess.run(
+        [program, "security", "--offline=true", "--threshold=20", unit],
+        capture_output=True,
+        text=True,
+    )
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd cannot judge a unit that is not installed")
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_unit_runs_the_proxy_as_the_proxy_expects() -> None:
+    unit = settings()
+    assert unit["Type"] == ["notify"]
+    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert unit["Restart"] == ["on-failure"]
+    assert unit["SupplementaryGroups"] == ["docker"]
+    assert unit["User"] != ["root"]
+    # control.own_socket() and control.SYSTEM_SOCKET meet here.
+    assert unit["RuntimeDirectory"] == ["autostart-proxy"]
+    # Requests in flight have shutdownTimeout (30 s by default) before systemd loses patience.
+    assert unit["TimeoutStopSec"] == ["60s"]
+    assert unit["KillMode"] == ["mixed"]
