@@ -79,7 +79,7 @@ class Site:
         self.http, self.https = free_port(), free_port()
         moves = {
             "/etc/letsencrypt": str(certificates),
-            "/var/www/letsencrypt": str(folder / "www"),
+            "/var/www/html": str(folder / "www"),
             "127.0.0.1:8890": f"127.0.0.1:{upstream}",
             "listen      80;": f"listen 127.0.0.1:{self.http};",
             "listen      443 ssl": f"listen 127.0.0.1:{self.https} ssl",
