@@ -6,6 +6,7 @@ pass `API_KEY=` through.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
@@ -100,7 +101,9 @@ def read_environment(kind: type[S]) -> S:
         lines = (f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors())
         raise BadSettings("\n".join(lines)) from None
     except SettingsError as error:
-        raise BadSettings(f"{error}; lists and maps are written as JSON") from None
+        field = re.search(r'field "(\w+)"', str(error))
+        name = _variable((field[1] if field else "a variable",))
+        raise BadSettings(f'{name}: must be JSON, such as ["a", "b"]') from None
 
 
 def _variable(location: tuple[Any, ...]) -> str:
