@@ -25,6 +25,7 @@ import os
 import select
 import socket
 import struct
+from collections.abc import Callable
 from enum import Enum
 from time import monotonic
 from typing import Final, Literal, Protocol, cast
@@ -32,8 +33,6 @@ from typing import Final, Literal, Protocol, cast
 from autostart_proxy import answers, errors, framing
 from autostart_proxy.backends import Upstream
 from autostart_proxy.headers import (
-    ANSWER_HEAD_LIMIT_BYTES,
-    END_OF_HEAD,
     Answer,
     AnswerReader,
     Request,
@@ -60,6 +59,8 @@ WRITE_BUFFER_BYTES = 256 * 1024
 """One read of the event loop: what a slow reader may cost before its sender has to wait."""
 
 Address = tuple[str, int]
+
+_REPEATABLE = frozenset([b"GET", b"HEAD"])
 
 
 class ServiceConfig(Protocol):
@@ -110,13 +111,18 @@ class Client(Protocol):
     """The side of the client, as an exchange sees it."""
 
     write_paused: bool
+    pauses: int
 
     @property
     def keeps_alive(self) -> bool:
         """Whether another request may follow."""
         ...
 
-    def write(self, data: bytes) -> None: ...
+    @property
+    def write(self) -> Callable[[bytes], None]:
+        """Takes bytes for the client; an attribute, since it is called for every message."""
+        ...
+
     def write_eof(self) -> None: ...
     def pause(self, why: int) -> None: ...
     def resume(self, why: int) -> None: ...
@@ -199,7 +205,7 @@ class Exchange:
 
     def __repr__(self) -> str:
         return (
-            f"<Exchange {self.request_id.decode()} {self.request.method} to {self.service.host}: "
+            f"<Exchange {self.request_id.decode()} with {self.service.host}: "
             f"{self.stage.value}, {self.bytes_in} bytes in, {self.bytes_out} out>"
         )
 
@@ -411,7 +417,7 @@ class Exchange:
 
     @property
     def _repeatable(self) -> bool:
-        return self.request.method in ("GET", "HEAD") and not self.request.has_body
+        return self.request.method in _REPEATABLE and not self.request.fields.has_body
 
     def _connect(self) -> None:
         self.stage = Stage.CONNECTING
@@ -457,7 +463,8 @@ class Exchange:
                     return
             if self._body is not None:
                 upstream.keep_last_words()
-        self.client.resume(HELD)
+        if self.client.pauses:
+            self.client.resume(HELD)
 
     def _pass_body(self, body: framing.Body, data: bytes) -> None:
         passed = body.feed(data)
@@ -477,16 +484,12 @@ class Exchange:
         if self._unread_head:
             data, self._unread_head = self._unread_head + data, b""
         while True:
-            end = data.find(END_OF_HEAD)
-            if end < 0:
-                if len(data) > ANSWER_HEAD_LIMIT_BYTES:
-                    raise errors.BadUpstream(detail="its head is too large")
-                if not b"HTTP/1.".startswith(data[:7]):
-                    raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
+            found = self._sender.reader.read(data)
+            if found is None:
                 self._unread_head = data
                 return
-            answer = self._sender.reader.read(data[: end + 4])
-            data = data[end + 4 :]
+            answer, end = found
+            data = data[end:]
             if answer.status >= 200:
                 self._begin_answer(answer, data)
                 return
@@ -516,11 +519,11 @@ class Exchange:
             elif length is not None:
                 lines = b"Content-Length: %d\r\n" % length
                 body = framing.Counted(length)
-            elif answer.status != 304 and self.request.method != "HEAD":
+            elif answer.status != 304 and self.request.method != b"HEAD":
                 lines = b"" if http10 else b"Transfer-Encoding: chunked\r\n"
                 body = framing.UntilClose(encode=not http10)
                 keep_alive = keep_alive and not http10
-        if answer.status == 304 or self.request.method == "HEAD":
+        if answer.status == 304 or self.request.method == b"HEAD":
             body = None
         if not keep_alive:
             lines += b"Connection: close\r\n"
@@ -597,6 +600,7 @@ class UpstreamConnection(asyncio.Protocol):
         "idle_since",
         "reader",
         "served",
+        "write",
     )
 
     def __init__(self, pool: Pool, address: Address) -> None:
@@ -623,9 +627,6 @@ class UpstreamConnection(asyncio.Protocol):
         poll = select.poll()
         poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
         return not poll.poll(0)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
 
     def write_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
@@ -688,6 +689,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
 
     def data_received(self, data: bytes) -> None:

@@ -87,6 +87,7 @@ class RequestFields:
     forwards_authority: bool
     content_length: int | None
     chunked: bool
+    has_body: bool
     keep_alive: bool
     upgrade: bytes
     expects_continue: bool
@@ -119,20 +120,16 @@ class Request:
     `target` is in origin-form, or `*`.
     """
 
-    method: str
+    method: bytes
     target: bytes
     http10: bool
     fields: RequestFields
     _upstream_lines: bytes
 
-    @property
-    def has_body(self) -> bool:
-        return self.fields.chunked or bool(self.fields.content_length)
-
     def upstream_head(self, request_id: bytes) -> bytes:
         """Write the head that goes to the service."""
         return b"%b %b HTTP/1.1\r\n%bX-Request-ID: %b\r\n\r\n" % (
-            self.method.encode(),
+            self.method,
             self.target,
             self._upstream_lines,
             request_id,
@@ -180,23 +177,6 @@ def find_field(head: bytes, name: bytes) -> bytes:
     return found[1].strip(b" \t") if found else b""
 
 
-def check_unfinished(data: bytes, checked_bytes: int = 0) -> None:
-    """Refuse a request head that can no longer become valid, before it is complete.
-
-    A client that ends its lines with bare LF would otherwise wait for its time to run out.
-
-    Args:
-        data: all of the head so far.
-        checked_bytes: how much of it an earlier call has seen.
-    Raises:
-        UriTooLong, HeadersTooLarge, BadRequest
-    """
-    if BROKEN_LINES.search(data, max(0, checked_bytes - 1)):
-        raise errors.BadRequest()
-    if len(data) > LINE_LIMIT_BYTES:
-        _check_limits(data)
-
-
 def _check_limits(head: bytes) -> None:
     start = head.find(b"\r\n")
     if start > LINE_LIMIT_BYTES or start < 0:
@@ -218,11 +198,12 @@ class RequestReader:
         trusted: whether X-Forwarded-* and X-Request-ID from this peer are believed.
     """
 
-    __slots__ = ("_fields", "_peer", "_section", "_trusted", "_upstream_lines")
+    __slots__ = ("_checked_bytes", "_fields", "_peer", "_section", "_trusted", "_upstream_lines")
 
     def __init__(self, *, peer: bytes, trusted: bool) -> None:
         self._peer = peer
         self._trusted = trusted
+        self._checked_bytes = 0
         self._section = b""
         self._fields: RequestFields | None = None
         self._upstream_lines = b""
@@ -230,33 +211,56 @@ class RequestReader:
     def __repr__(self) -> str:
         return f"<RequestReader of {'a trusted' if self._trusted else 'an unknown'} peer>"
 
-    def read(self, head: bytes) -> Request:
+    def read(self, data: bytes) -> tuple[Request, int] | None:
         """Read a head.
 
         Args:
-            head: everything up to and with the empty line.
+            data: everything that has arrived since the last message ended.
+        Returns:
+            The request and the length of its head; None while the head is incomplete.
         Raises:
             BadRequest, BadHost, UriTooLong, HeadersTooLarge
         """
-        if len(head) > LINE_LIMIT_BYTES:
-            _check_limits(head)
-        line = _REQUEST_LINE.match(head)
-        if line is None:
-            raise errors.BadRequest()
-        method, target, minor = line.groups()
-        # The minor version belongs to the key: it decides what some fields mean.
-        section = head[line.end() - 3 :]
+        line = _REQUEST_LINE.match(data)
         fields, lines = self._fields, self._upstream_lines
-        if fields is None or section != self._section:
-            fields = _read_fields(section, minor == b"0", self._peer, self._trusted)
+        # The minor version begins the section: it decides what some fields mean.
+        start = line.end() - 3 if line is not None else 0
+        if fields is not None and line is not None and data.startswith(self._section, start):
+            end = start + len(self._section)
+            if start > LINE_LIMIT_BYTES - 1:
+                raise errors.UriTooLong()
+        else:
+            end = data.find(END_OF_HEAD) + 4
+            if end < 4:
+                self._check_unfinished(data)
+                return None
+            self._checked_bytes = 0
+            if end > LINE_LIMIT_BYTES:
+                _check_limits(data[:end])
+            if line is None:
+                raise errors.BadRequest()
+            section = data[start:end]
+            fields = _read_fields(section, line[3] == b"0", self._peer, self._trusted)
             lines = fields.upstream_lines()
             self._section, self._fields, self._upstream_lines = section, fields, lines
+        method, target, minor = line.groups()
         if target[:1] != b"/" or method == b"CONNECT":
             target, fields = _route(method, target, fields)
             lines = fields.upstream_lines()
         if not fields.host:
             raise errors.BadHost()
-        return Request(method.decode(), target, minor == b"0", fields, lines)
+        return Request(method, target, minor == b"0", fields, lines), end
+
+    def _check_unfinished(self, data: bytes) -> None:
+        """Refuse a head that can no longer become valid before it is complete.
+
+        A client that ends its lines with bare LF would otherwise wait for its time to run out.
+        """
+        if BROKEN_LINES.search(data, max(0, self._checked_bytes - 1)):
+            raise errors.BadRequest()
+        self._checked_bytes = len(data)
+        if len(data) > LINE_LIMIT_BYTES:
+            _check_limits(data)
 
 
 def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> RequestFields:
@@ -335,6 +339,7 @@ def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> Re
         not forwarded_host,
         content_length,
         chunked,
+        chunked or bool(content_length),
         keep_alive,
         protocols,
         expect is not None and not http10,
@@ -368,19 +373,29 @@ class AnswerReader:
         self._head = b""
         self._answer: Answer | None = None
 
-    def read(self, head: bytes) -> Answer:
+    def read(self, data: bytes) -> tuple[Answer, int] | None:
         """Read a head.
 
         Args:
-            head: everything up to and with the empty line.
+            data: everything that has arrived since the last message ended.
+        Returns:
+            The answer and the length of its head; None while the head is incomplete.
         Raises:
             BadUpstream
         """
         answer = self._answer
-        if answer is None or head != self._head:
-            answer = _read_answer(head)
-            self._head, self._answer = head, answer
-        return answer
+        if answer is not None and data.startswith(self._head):
+            return answer, len(self._head)
+        end = data.find(END_OF_HEAD) + 4
+        if end < 4:
+            if len(data) > ANSWER_HEAD_LIMIT_BYTES:
+                raise errors.BadUpstream(detail="its head is too large")
+            if not b"HTTP/1.".startswith(data[:7]):
+                raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
+            return None
+        answer = _read_answer(data[:end])
+        self._head, self._answer = data[:end], answer
+        return answer, end
 
 
 def _read_answer(head: bytes) -> Answer:

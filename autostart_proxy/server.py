@@ -51,10 +51,8 @@ from autostart_proxy.forward import (
     reset,
 )
 from autostart_proxy.headers import (
-    END_OF_HEAD,
     Request,
     RequestReader,
-    check_unfinished,
     find_field,
 )
 
@@ -79,10 +77,9 @@ class ClientConnection(asyncio.Protocol):
 
     __slots__ = (
         "_buffer",
-        "_checked",
         "_closing",
         "_deadline",
-        "_pauses",
+        "_head_begun",
         "_peer",
         "_progress",
         "_progress_at",
@@ -91,6 +88,8 @@ class ClientConnection(asyncio.Protocol):
         "_server",
         "_transport",
         "exchange",
+        "pauses",
+        "write",
         "write_paused",
     )
 
@@ -99,9 +98,9 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.write_paused = False
         self._buffer = b""
-        self._checked = 0
+        self._head_begun = False
         self._closing = False
-        self._pauses = 0
+        self.pauses = 0
         self._pumping = False
         self._deadline = monotonic() + HEAD_SECONDS
         self._progress: tuple[int, int] = (0, 0)
@@ -115,6 +114,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         name = transport.get_extra_info("peername")
         self._peer = name[0].encode() if isinstance(name, tuple) else b""
@@ -162,22 +162,19 @@ class ClientConnection(asyncio.Protocol):
     def keeps_alive(self) -> bool:
         return not self._server.draining
 
-    def write(self, data: bytes) -> None:
-        self._transport.write(data)
-
     def write_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
             self._transport.write_eof()
 
     def pause(self, why: int) -> None:
-        if not self._pauses and not self._transport.is_closing():
+        if not self.pauses and not self._transport.is_closing():
             self._transport.pause_reading()
-        self._pauses |= why
+        self.pauses |= why
 
     def resume(self, why: int) -> None:
-        if self._pauses & why:
-            self._pauses &= ~why
-            if not self._pauses and not self._transport.is_closing():
+        if self.pauses & why:
+            self.pauses &= ~why
+            if not self.pauses and not self._transport.is_closing():
                 self._progress_at = monotonic()
                 self._transport.resume_reading()
 
@@ -193,7 +190,7 @@ class ClientConnection(asyncio.Protocol):
             error,
             request_id.decode(),
             accept=request.field(b"accept"),
-            head_only=request.method == "HEAD",
+            head_only=request.method == b"HEAD",
             close=close,
         )
 
@@ -201,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange = None
         logs.request(
             service=exchange.service.host,
-            method=exchange.request.method,
+            method=exchange.request.method.decode(),
             status=exchange.status,
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,
@@ -217,7 +214,7 @@ class ClientConnection(asyncio.Protocol):
             self._close(linger=not request_read or bool(self._buffer))
             return
         self._deadline = exchange.ended + KEEP_ALIVE_SECONDS
-        if self._pauses:
+        if self.pauses:
             self.resume(HELD | UPSTREAM_FULL)
         if self._buffer:
             self._pump()
@@ -239,7 +236,7 @@ class ClientConnection(asyncio.Protocol):
                     break
         finally:
             self._pumping = False
-        if self._pauses & PIPELINED and len(self._buffer) <= PIPELINED_LIMIT_BYTES:
+        if self.pauses & PIPELINED and len(self._buffer) <= PIPELINED_LIMIT_BYTES:
             self.resume(PIPELINED)
 
     def _take_request(self) -> bool:
@@ -248,28 +245,26 @@ class ClientConnection(asyncio.Protocol):
         if data[0] == 13 and (empty := _EMPTY_LINES.match(data)):
             # RFC 9112, section 2.2: empty lines before a request are ignored.
             data = self._buffer = data[empty.end() :]
-        end = data.find(END_OF_HEAD)
         try:
-            if end < 0:
-                if not self._checked:
-                    self._deadline = monotonic() + HEAD_SECONDS
-                check_unfinished(data, self._checked)
-                self._checked = len(data)
-                return False
-            self._checked = 0
-            head = data[: end + 4]
-            request = self._reader.read(head)
+            found = self._reader.read(data)
         except errors.ProxyError as error:
             self._refuse_head(error, data)
             return False
-        self._serve(request, data[end + 4 :])
+        if found is None:
+            if not self._head_begun:
+                self._head_begun = True
+                self._deadline = monotonic() + HEAD_SECONDS
+            return False
+        self._head_begun = False
+        request, end = found
+        self._serve(request, data[end:])
         return True
 
     def _serve(self, request: Request, rest: bytes) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
         server = self._server
         request_id = request.fields.request_id or server.new_request_id()
-        behind = request.has_body or request.fields.upgrade
+        behind = request.fields.has_body or request.fields.upgrade
         self._buffer = b"" if behind else rest
         service = server.find(request.fields.host)
         if service is None:
@@ -282,7 +277,7 @@ class ClientConnection(asyncio.Protocol):
         blocking = service.config.blocking
         if blocking is not True and not service.ready:
             navigation = answers.is_navigation(
-                request.method, request.field(b"sec-fetch-mode"), request.field(b"accept")
+                request.method.decode(), request.field(b"sec-fetch-mode"), request.field(b"accept")
             )
             if blocking is False or navigation:
                 self._answer_starting(service, request, request_id, navigation)
@@ -315,14 +310,14 @@ class ClientConnection(asyncio.Protocol):
                 elapsed_seconds=int(status.since_seconds) if status.state == "starting" else 0,
                 expected_seconds=service.waiting_seconds_hint(),
                 request_id=request_id.decode(),
-                head_only=request.method == "HEAD",
+                head_only=request.method == b"HEAD",
                 close=close,
             )
         )
         self._after_own_answer(error, request, request_id, service.host, close)
 
     def _must_close(self, request: Request) -> bool:
-        unread = request.has_body or bool(request.fields.upgrade)
+        unread = request.fields.has_body or bool(request.fields.upgrade)
         return unread or not request.fields.keep_alive or self._server.draining
 
     def _after_own_answer(
@@ -333,7 +328,9 @@ class ClientConnection(asyncio.Protocol):
         service: str,
         close: bool,
     ) -> None:
-        _log_refusal(error, service, request.method, request_id.decode(), request.fields.client)
+        _log_refusal(
+            error, service, request.method.decode(), request_id.decode(), request.fields.client
+        )
         if close:
             self._close(linger=True)
         else:
@@ -379,8 +376,8 @@ class ClientConnection(asyncio.Protocol):
             return
         if linger and self._transport.can_write_eof():
             self._transport.write_eof()
-            if self._pauses:
-                self._pauses = 0
+            if self.pauses:
+                self.pauses = 0
                 self._transport.resume_reading()
         else:
             self._transport.close()
@@ -395,7 +392,7 @@ class ClientConnection(asyncio.Protocol):
     @property
     def unread(self) -> int | None:
         """The file descriptor, if a request is in flight and its client is not read."""
-        if not self._pauses or self.exchange is None or self._transport.is_closing():
+        if not self.pauses or self.exchange is None or self._transport.is_closing():
             return None
         return cast(int, self._transport.get_extra_info("socket").fileno())
 
@@ -429,7 +426,7 @@ class ClientConnection(asyncio.Protocol):
         open in one direction only, as if the other side had not noticed its end."""
         if exchange.stage is Stage.TUNNEL:
             return exchange.half_closed
-        return self.write_paused or (exchange.uploading and not self._pauses)
+        return self.write_paused or (exchange.uploading and not self.pauses)
 
     def _expire(self) -> None:
         if self._closing:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autostart_proxy import errors
@@ -57,6 +57,7 @@ def test_a_body_until_close_can_be_given_in_chunks() -> None:
     assert decoder.done
 
 
+@settings(deadline=None)
 @given(chunk_lists, cuts, st.binary(max_size=20), st.sampled_from([b"", b";a=b", b' ; x="y z"']))
 def test_chunks_pass_unchanged_however_they_arrive(
     chunks: list[bytes], at: list[int], behind: bytes, extension: bytes
@@ -76,6 +77,7 @@ def test_chunks_pass_unchanged_however_they_arrive(
     assert passed == message.replace(last + b"X-Sum", b"0\r\nX-Sum")
 
 
+@settings(deadline=None)
 @given(chunk_lists, cuts)
 def test_decoded_chunks_are_the_payload(chunks: list[bytes], at: list[int]) -> None:
     body = chunked(decode=True)
@@ -84,6 +86,7 @@ def test_decoded_chunks_are_the_payload(chunks: list[bytes], at: list[int]) -> N
     assert body.surplus == b""
 
 
+@settings(deadline=None)
 @given(chunk_lists, st.integers(0, 10_000))
 def test_an_unfinished_body_is_not_done_and_keeps_nothing_valid_back(
     chunks: list[bytes], cut: int

@@ -1,0 +1,1 @@
+"""The relay beside other proxies, on one machine and in one run."""
