@@ -68,13 +68,15 @@ class ComposeBackend:
         self._turn()
         try:
             part = await self._read_compose_file()
-            await self._prepare(part)
+            sight = await self._prepare(part)
             launched()
-            try:
-                return await self._bring_up(part)
-            except _Gone:  # removed by hand this very moment, or its network is
-                await self._create(part)
-                return await self._bring_up(part)
+            for _ in part.services:
+                try:
+                    return await self._bring_up(part, sight)
+                except _Gone as gone:
+                    await self._folder.create_anew(gone.service)
+                    sight = await self._look(part)
+            return await self._bring_up(part, sight)
         except (EngineRefusal, _Gone) as refusal:
             raise BackendRefused(StartFailed(detail=str(refusal))) from refusal
         finally:
@@ -240,35 +242,43 @@ class ComposeBackend:
 
     # Starting.
 
-    async def _prepare(self, part: Part) -> None:
-        """Have Compose create what is missing or was created from another Compose file.
+    async def _prepare(self, part: Part) -> Sight:
+        """Have Compose create what is missing or no longer what file and image say.
 
         What runs is never replaced: that would cut requests of somebody who uses it.
         """
         sight = await self._look(part)
         to_start = part.to_start(sight)
-        if to_start and (
-            part.missing(sight)
-            or not all(
-                self._folder.is_current(part.project.services[service], each)
-                for service in to_start
-                for each in sight.of(service)
-            )
-        ):
-            await self._create(part)
+        if to_start and (part.missing(sight) or not await self._are_current(part, to_start, sight)):
+            return await self._create(part)
+        return sight
 
-    async def _create(self, part: Part) -> None:
-        await self._folder.create(self._config.containers and sorted(part.named) or ())
+    async def _are_current(self, part: Part, services: Iterable[str], sight: Sight) -> bool:
+        for service in services:
+            for each in sight.of(service):
+                image = await self._daemon.engine.image_id(each.image)
+                if not self._folder.is_current(part.project.services[service], each, image):
+                    return False
+        return True
+
+    async def _create(self, part: Part) -> Sight:
+        await self._folder.create(sorted(part.named) if self._config.containers else ())
         sight = await self._look(part)
         for service in part.services:
-            self._folder.accept(part.project.services[service], sight.of(service))
+            for each in sight.of(service):
+                image = await self._daemon.engine.image_id(each.image)
+                self._folder.accept(part.project.services[service], each, image)
+        return sight
 
-    async def _bring_up(self, part: Part) -> Upstream:
+    async def _bring_up(self, part: Part, sight: Sight) -> Upstream:
         """Start what is down, each service once what it waits for has happened."""
         project, changes = part.project.name, Changes()
-        async with self._daemon.lock(project):
+        lock = self._daemon.lock(project)
+        crossed = lock.locked()
+        async with lock:
             with self._daemon.events.listen(project, changes):
-                sight = await self._look(part)
+                if crossed:  # somebody else has just started or stopped something
+                    sight = await self._look(part)
                 waiting = part.to_start(sight)
                 while True:
                     await self._check(part, sight, waiting)
@@ -290,8 +300,8 @@ class ComposeBackend:
 
     async def _check(self, part: Part, sight: Sight, waiting: Collection[str]) -> None:
         """Give up at once where a start cannot succeed any more."""
-        if part.missing(sight):
-            raise _Gone
+        for service in part.missing(sight):
+            raise _Gone(service, "it has no container")
         begun = [each for each in part.services if each not in waiting]
         for container in part.casualties(sight, begun):
             raise BackendRefused(ContainerExited(detail=str(await self._exit(container))))
@@ -304,6 +314,7 @@ class ComposeBackend:
 
     async def _revive(self, container: Container) -> None:
         engine = self._daemon.engine
+        self._daemon.events.told_to_end.discard(container.id)  # that was its last run
         try:
             if container.status == "paused":
                 await engine.unpause(container)
@@ -311,7 +322,7 @@ class ComposeBackend:
                 await engine.start(container)
         except EngineRefusal as refusal:
             if refusal.status == 404:
-                raise _Gone from refusal
+                raise _Gone(container.service, str(refusal)) from refusal
             raise
         self._lived.add(container.id)
 
@@ -340,10 +351,11 @@ class ComposeBackend:
 
 
 class _Gone(Exception):
-    """A container or its network was removed between look and start."""
+    """A container, or the network that it was created in, was removed."""
 
-    def __init__(self) -> None:
-        super().__init__("a container vanished while it was being started")
+    def __init__(self, service: str, reason: str) -> None:
+        self.service = service
+        super().__init__(f"{service} cannot be started: {reason}")
 
 
 async def _all(calls: list[Coroutine[None, None, None]]) -> None:

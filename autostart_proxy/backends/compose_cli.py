@@ -56,7 +56,7 @@ class ComposeFolder:
         self._reading = asyncio.Lock()
         self._read: tuple[object, Part] | None = None
         self._extra_files: set[Path] = set()
-        self._equivalent: set[tuple[str, str, str]] = set()
+        self._equivalent: set[tuple[object, object]] = set()
 
     @property
     def known(self) -> Part | None:
@@ -85,21 +85,34 @@ class ComposeFolder:
         """
         await self._compose("up", "--no-start", "--quiet-pull", *services)
 
-    def is_current(self, service: ComposeService, container: Container) -> bool:
-        """Whether a container was created from what the Compose file says now."""
-        wanted, found = service.config_hash, container.config_hash
-        return wanted in (None, found) or (service.name, wanted, found) in self._equivalent
+    async def create_anew(self, service: str) -> None:
+        """Replace one service's containers by new ones, whatever state they are in.
 
-    def accept(self, service: ComposeService, containers: Iterable[Container]) -> None:
-        """Take containers that Compose has just left as they are for current.
+        For those that exist and still cannot be started, which Compose would leave as they are:
+        after `docker network prune` they refer to a network that will never come back. Raises and
+        ends as `create`.
+        """
+        await self._compose(
+            "up", "--no-start", "--quiet-pull", "--force-recreate", "--no-deps", service
+        )
+
+    def is_current(self, service: ComposeService, container: Container, image: str | None) -> bool:
+        """Whether Compose would leave a container as it is.
+
+        Args:
+            image: what the name of the container's image means now; None if unknown.
+        """
+        wanted, found = _fingerprints(service, container, image)
+        return wanted == found or (wanted, found) in self._equivalent
+
+    def accept(self, service: ComposeService, container: Container, image: str | None) -> None:
+        """Take a container that Compose has just left as it is for current.
 
         Releases of Compose differ in what they count in a fingerprint; without this a service
         whose two fingerprints never agree would take the slow way at every start.
         """
-        for each in containers:
-            self._extra_files.update(each.config_files)
-            if service.config_hash is not None:
-                self._equivalent.add((service.name, service.config_hash, each.config_hash))
+        self._extra_files.update(container.config_files)
+        self._equivalent.add(_fingerprints(service, container, image))
 
     def _fingerprint(self) -> object:
         """Changes whenever a file changes that Compose may have read."""
@@ -193,6 +206,18 @@ class ComposeFolder:
             if process.returncode is None:
                 await to_the_end(_end(process))
         return code, output.result(), complaint
+
+
+def _fingerprints(
+    service: ComposeService, container: Container, image: str | None
+) -> tuple[object, object]:
+    """What a container should be, and what it is; what is unknown is as it should be."""
+    wanted = (
+        service.name,
+        service.config_hash or container.config_hash,
+        image if image and container.image_id else container.image_id,
+    )
+    return wanted, (service.name, container.config_hash, container.image_id)
 
 
 def _refusal(detail: str) -> BackendRefused:

@@ -317,9 +317,9 @@ def _fulfils(container: Container, dependency: Dependency) -> bool:
             return True
         case Condition.COMPLETED:
             return container.status == "exited"
-        case Condition.HEALTHY if container.health == "unhealthy":
+        case _ if container.health == "unhealthy":
             return not dependency.required
-        case Condition.HEALTHY:
+        case _:
             return container.health == "healthy" and container.status == "running"
 
 

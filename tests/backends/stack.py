@@ -65,6 +65,25 @@ class Stack:
         container = f"{self.name}-{service}-1"
         return await asyncio.to_thread(_run, ["docker", command, *options, container], self.folder)
 
+    async def tag(self, image: str, name: str) -> None:
+        """Give an image another name."""
+        await asyncio.to_thread(_run, ["docker", "tag", image, name], self.folder)
+
+    async def commit(self, service: str, name: str) -> None:
+        """Make a new image from a service's container, as a rebuild would."""
+        container = f"{self.name}-{service}-1"
+        await asyncio.to_thread(_run, ["docker", "commit", container, name], self.folder)
+
+    async def remove_image(self, name: str) -> None:
+        """Remove a name and its image, with the containers made from it."""
+        await asyncio.to_thread(self.down)
+        await asyncio.to_thread(_run, ["docker", "image", "rm", "-f", name], self.folder)
+
+    async def remove_network(self) -> None:
+        """Remove the project's own network, as `docker network prune` would."""
+        command = ["docker", "network", "rm", f"{self.name}_default"]
+        await asyncio.to_thread(_run, command, self.folder)
+
     async def inspect(self, service: str, what: str) -> str:
         """One value of what the engine knows of a service's container."""
         return (await self.docker("inspect", service, "--format", "{{" + what + "}}")).strip()
