@@ -29,10 +29,10 @@ PURE = {
 LAYERS = [
     {"__main__", "cli", "demo"},
     {"daemon"},
-    {"server", "control", "reload"},
+    {"server", "client", "control", "reload"},
     {"fleet"},
     {"service"},
-    {"backends", "readiness", "forward", "answers"},
+    {"backends", "readiness", "forward", "pool", "answers"},
     {*PURE, "logs"} - {"errors"},
     {"errors"},
 ]

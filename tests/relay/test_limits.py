@@ -16,7 +16,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autostart_proxy import forward, server
+from autostart_proxy import client as client_module
+from autostart_proxy import pool, server
 from tests.relay.wire import OK, Line, Relay, ScriptedUpstream, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
@@ -26,10 +27,10 @@ POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
     """A relay whose time limits are over within a second."""
     for name in ("HEAD_SECONDS", "KEEP_ALIVE_SECONDS", "STALL_SECONDS", "LINGER_SECONDS"):
-        monkeypatch.setattr(server, name, 0.3)
+        monkeypatch.setattr(client_module, name, 0.3)
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(forward, "IDLE_SECONDS", 0.3)
-    monkeypatch.setattr(forward, "CLOSE_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(pool, "CLOSE_SECONDS", 0.3)
     async with relaying() as relay:
         yield relay
 
