@@ -14,11 +14,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Samples = NDArray[np.float32]
+Samples = NDArray[np.floating[Any]]  # float32, but for steps on the way
 
 RATE = 16_000
 _VOICE_OF = {"en": "en-us", "fr": "fr", "ru": "ru"}
@@ -103,10 +104,10 @@ class _Espeak:
         self._starts: list[int] = []
         self._voice = ""
 
-    def _received(self, samples: object, count: int, events: object) -> int:
+    def _received(self, samples: Any, count: int, events: Any) -> int:
         if samples:
-            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())  # type: ignore[call-overload]
-        for event in events:  # type: ignore[attr-defined]
+            self._chunks.append(np.ctypeslib.as_array(samples, (count,)).copy())
+        for event in events:
             if event.type == _END_OF_LIST:
                 break
             if event.type == _WORD:

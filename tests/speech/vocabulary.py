@@ -88,3 +88,15 @@ def tokenizer() -> Tokenizer:
     times = [f"<|{index * 0.02:.2f}|>" for index in range(_TIMESTAMPS)]
     built.add_tokens([AddedToken(time, special=False) for time in times])
     return built
+
+
+def token_id(token: str) -> int:
+    """Return the number of `token`.
+
+    Raises:
+        KeyError: there is no such token.
+    """
+    number = tokenizer().token_to_id(token)
+    if number is None:
+        raise KeyError(token)
+    return number
