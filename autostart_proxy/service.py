@@ -370,7 +370,7 @@ class Service:
             waiting: list[asyncio.Future[None] | asyncio.Future[Exit]] = [ready, exited]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             if not ready.done():
-                raise errors.BackendRefused(_exit_error(exited.result()))
+                raise errors.BackendRefused(errors.ContainerExited(detail=str(exited.result())))
             ready.result()
         finally:
             ready.cancel()
@@ -423,18 +423,12 @@ class Service:
         elif seen.running:
             self._tell(lifecycle.FoundRunning())
         else:
-            crashed = seen.exit is not None and (
-                seen.exit.out_of_memory or seen.exit.code not in _ASKED_TO_END
-            )
-            reason = _exit_error(seen.exit) if seen.exit is not None and crashed else None
+            crash = seen.exit
+            if crash and crash.code in _ASKED_TO_END and not crash.out_of_memory:
+                crash = None
+            reason = crash and errors.ContainerExited(detail=str(crash))
             self._tell(lifecycle.FoundStopped(reason))
 
 
 async def _nothing() -> None:
     """The operation that only ends the one before it."""
-
-
-def _exit_error(exit: Exit) -> errors.ContainerExited:
-    killed = ", out of memory" if exit.out_of_memory else ""
-    tail = "".join(f"\n  {line}" for line in exit.log_tail)
-    return errors.ContainerExited(detail=f"{exit.part} exited with {exit.code}{killed}{tail}")
