@@ -246,7 +246,7 @@ class ClientConnection(asyncio.Protocol):
     def _serve(self, request: Request, rest: bytes) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
         server = self._server
-        request_id = request.fields.request_id or server.new_request_id()
+        request_id = request.request_id or server.new_request_id()
         behind = request.fields.has_body or request.fields.upgrade
         self._buffer = b"" if behind else rest
         service = server.find(request.fields.host)

@@ -75,9 +75,8 @@ class RequestFields:
     `host` is canonical (lower-case, no port, no trailing dot) and finds the service; `authority`
     is the same with its port and goes upstream as Host. `lines` are the end-to-end field lines,
     each with its CRLF. `content_length` is None where there is none. `upgrade` are the protocols
-    asked for, b"" for none. `request_id` is b"" unless a trusted peer sent one. `client` is the
-    address for the log. `forwarded` are X-Forwarded-* and Forwarded as they go upstream, without
-    X-Forwarded-Host where that is the authority.
+    asked for, b"" for none. `client` is the address for the log. `forwarded` are X-Forwarded-*
+    and Forwarded as they go upstream, without X-Forwarded-Host where that is the authority.
     """
 
     host: str
@@ -91,7 +90,6 @@ class RequestFields:
     keep_alive: bool
     upgrade: bytes
     expects_continue: bool
-    request_id: bytes
     client: bytes
 
     def upstream_lines(self) -> bytes:
@@ -117,13 +115,14 @@ class RequestFields:
 class Request:
     """A request's head, ready to be routed and written anew.
 
-    `target` is in origin-form, or `*`.
+    `target` is in origin-form, or `*`. `request_id` is b"" unless a trusted peer sent one.
     """
 
     method: bytes
     target: bytes
     http10: bool
     fields: RequestFields
+    request_id: bytes
     _upstream_lines: bytes
 
     def upstream_head(self, request_id: bytes) -> bytes:
@@ -187,26 +186,59 @@ def _check_limits(head: bytes) -> None:
         raise errors.HeadersTooLarge()
 
 
+class _Known:
+    """A header section that was read before, but for the value of its X-Request-ID."""
+
+    __slots__ = ("_behind_id", "_request_id", "_until_id", "fields", "upstream_lines")
+
+    def __init__(self, section: bytes, fields: RequestFields, request_id: bytes) -> None:
+        self.fields = fields
+        self.upstream_lines = fields.upstream_lines()
+        self._request_id = request_id
+        self._until_id, self._behind_id = section, b""
+        if request_id:
+            # Whitespace and spelling as common proxies send them; any other is compared whole.
+            before, found, behind = section.partition(b"\r\nX-Request-ID: " + request_id + b"\r\n")
+            if found and section.lower().count(b"\nx-request-id:") == 1:
+                self._until_id = before + b"\r\nX-Request-ID: "
+                self._behind_id = b"\r\n" + behind
+
+    def find(self, data: bytes, start: int) -> tuple[int, bytes | None]:
+        """Look for it in `data`.
+
+        Returns:
+            Where it ends, and the request id; None if it is another section.
+        """
+        if not data.startswith(self._until_id, start):
+            return 0, None
+        at = start + len(self._until_id)
+        if not self._behind_id:
+            return at, self._request_id
+        end = data.find(b"\r\n", at)
+        request_id = data[at:end]
+        same = data.startswith(self._behind_id, end) and _REQUEST_ID.fullmatch(request_id)
+        return (end + len(self._behind_id), request_id) if same else (0, None)
+
+
 class RequestReader:
     """Reads the request heads of one connection.
 
     The requests of one client mostly carry the same fields again and again, so the last header
-    section and what it meant are remembered: comparing costs a fiftieth of reading.
+    section and what it meant are remembered: comparing costs a fiftieth of reading. The one field
+    that differs every time behind a proxy, X-Request-ID, is left out of the comparison.
 
     Args:
         peer: the address the connection comes from, b"" for a unix socket.
         trusted: whether X-Forwarded-* and X-Request-ID from this peer are believed.
     """
 
-    __slots__ = ("_checked_bytes", "_fields", "_peer", "_section", "_trusted", "_upstream_lines")
+    __slots__ = ("_checked_bytes", "_known", "_peer", "_trusted")
 
     def __init__(self, *, peer: bytes, trusted: bool) -> None:
         self._peer = peer
         self._trusted = trusted
         self._checked_bytes = 0
-        self._section = b""
-        self._fields: RequestFields | None = None
-        self._upstream_lines = b""
+        self._known: _Known | None = None
 
     def __repr__(self) -> str:
         return f"<RequestReader of {'a trusted' if self._trusted else 'an unknown'} peer>"
@@ -222,34 +254,33 @@ class RequestReader:
             BadRequest, BadHost, UriTooLong, HeadersTooLarge
         """
         line = _REQUEST_LINE.match(data)
-        fields, lines = self._fields, self._upstream_lines
-        # The minor version begins the section: it decides what some fields mean.
-        start = line.end() - 3 if line is not None else 0
-        if fields is not None and line is not None and data.startswith(self._section, start):
-            end = start + len(self._section)
-            if start > LINE_LIMIT_BYTES - 1:
-                raise errors.UriTooLong()
-        else:
-            end = data.find(END_OF_HEAD) + 4
-            if end < 4:
-                self._check_unfinished(data)
-                return None
-            self._checked_bytes = 0
-            if end > LINE_LIMIT_BYTES:
-                _check_limits(data[:end])
-            if line is None:
-                raise errors.BadRequest()
-            section = data[start:end]
-            fields = _read_fields(section, line[3] == b"0", self._peer, self._trusted)
-            lines = fields.upstream_lines()
-            self._section, self._fields, self._upstream_lines = section, fields, lines
-        method, target, minor = line.groups()
-        if target[:1] != b"/" or method == b"CONNECT":
-            target, fields = _route(method, target, fields)
-            lines = fields.upstream_lines()
-        if not fields.host:
-            raise errors.BadHost()
-        return Request(method, target, minor == b"0", fields, lines), end
+        if line is None:
+            return self._read_anew(data, None)
+        known = self._known
+        if known is not None:
+            # The minor version begins the section: it decides what some fields mean.
+            start = line.end() - 3
+            end, request_id = known.find(data, start)
+            if request_id is not None:
+                if start > LINE_LIMIT_BYTES - 1:
+                    raise errors.UriTooLong()
+                return _request(line, known, request_id), end
+        return self._read_anew(data, line)
+
+    def _read_anew(self, data: bytes, line: re.Match[bytes] | None) -> tuple[Request, int] | None:
+        end = data.find(END_OF_HEAD) + 4
+        if end < 4:
+            self._check_unfinished(data)
+            return None
+        self._checked_bytes = 0
+        if end > LINE_LIMIT_BYTES:
+            _check_limits(data[:end])
+        if line is None:
+            raise errors.BadRequest()
+        section = data[line.end() - 3 : end]
+        fields, request_id = _read_fields(section, line[3] == b"0", self._peer, self._trusted)
+        self._known = _Known(section, fields, request_id)
+        return _request(line, self._known, request_id), end
 
     def _check_unfinished(self, data: bytes) -> None:
         """Refuse a head that can no longer become valid before it is complete.
@@ -263,8 +294,26 @@ class RequestReader:
             _check_limits(data)
 
 
-def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> RequestFields:
-    """Understand a header section, which begins with the end of the request line."""
+def _request(line: re.Match[bytes], known: _Known, request_id: bytes) -> Request:
+    """Put request line and fields together."""
+    method, target, minor = line.groups()
+    fields, lines = known.fields, known.upstream_lines
+    if target[:1] != b"/" or method == b"CONNECT":
+        target, fields = _route(method, target, fields)
+        lines = fields.upstream_lines()
+    if not fields.host:
+        raise errors.BadHost()
+    return Request(method, target, minor == b"0", fields, request_id, lines)
+
+
+def _read_fields(
+    section: bytes, http10: bool, peer: bytes, trusted: bool
+) -> tuple[RequestFields, bytes]:
+    """Understand a header section, which begins with the end of the request line.
+
+    Returns:
+        The fields, and the request id that a trusted peer gave.
+    """
     if _REQUEST_FIELDS.fullmatch(section, 3) is None:
         raise errors.BadRequest()
     if section.count(b"\n") > FIELD_LIMIT + 2:
@@ -331,7 +380,7 @@ def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> Re
     if request_id is None or not _REQUEST_ID.fullmatch(request_id):
         request_id = b""
     last_hop = forwarded_for.rpartition(b",")[2].strip(b" \t")
-    return RequestFields(
+    fields = RequestFields(
         host,
         authority,
         lines,
@@ -343,9 +392,9 @@ def _read_fields(section: bytes, http10: bool, peer: bytes, trusted: bool) -> Re
         keep_alive,
         protocols,
         expect is not None and not http10,
-        request_id,
         last_hop if _ADDRESS.fullmatch(last_hop) else peer,
     )
+    return fields, request_id
 
 
 def _own_fields(

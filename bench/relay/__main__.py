@@ -2,7 +2,8 @@
 
 Each proxy is pinned to the first core, load and upstream to the second. Rounds alternate between
 the proxies and medians are shown, because machines are never quiet. CPU per request is the figure
-to trust: it counts user and system time of the proxy's process alone.
+to trust: it counts user and system time of the proxy's process alone. "varied" requests differ in
+target and one field each time, so that nothing a proxy remembers of the last one helps it.
 
 Needs nginx and wrk; Node http-proxy takes part where `npm install http-proxy` was run in the
 folder given with --node-modules.

@@ -72,6 +72,35 @@ def test_the_same_fields_are_read_once_and_other_fields_anew() -> None:
     assert whole(reader, request(b"X: 2")).field(b"x") == b"2"
 
 
+def test_a_head_that_differs_in_its_request_id_alone_is_known() -> None:
+    reader = RequestReader(peer=b"", trusted=True)
+    one = whole(reader, request(b"X-Request-ID: one", b"X: 1"))
+    two = whole(reader, request(b"X-Request-ID: two", b"X: 1"))
+    assert (one.request_id, two.request_id) == (b"one", b"two")
+    assert one.fields is two.fields
+    for line in (b"X-Request-ID: t o", b"X-Request-ID: x\0", b"X-Request-ID: " + b"x" * 129):
+        try:
+            assert whole(reader, request(line, b"X: 1")).request_id == b""
+        except errors.BadRequest:
+            assert b"\0" in line
+        assert whole(reader, request(b"X-Request-ID: one", b"X: 1")).request_id == b"one"
+    assert whole(reader, request(b"X-Request-ID: one", b"X: 2")).fields.lines == b"X: 2\r\n"
+    assert reader.read(request(b"X-Request-ID: one", b"X: 2")[:-20]) is None
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [(b"x-request-id:  one ",), (b"X-Request-ID: two", b"X-Request-ID: one"),
+     (b"X-Request-ID: one", b"x-request-id: one")],
+)  # fmt: skip
+def test_an_unusual_request_id_is_read_the_same_every_time(lines: tuple[bytes, ...]) -> None:
+    reader = RequestReader(peer=b"", trusted=True)
+    for _ in range(3):
+        got = whole(reader, request(*lines))
+        assert got.request_id == b"one"
+        assert b"request-id" not in got.fields.lines.lower()
+
+
 def test_the_same_answer_head_is_read_once() -> None:
     reader = AnswerReader()
     head = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"
@@ -146,7 +175,7 @@ def test_a_trusted_peer_tells_client_scheme_host_and_request_id() -> None:
         trusted=True,
     )
     assert fields.fields.client == b"198.51.100.1"
-    assert fields.fields.request_id == b"abc"
+    assert fields.request_id == b"abc"
     assert b"X-Forwarded-Prefix: /p\r\n" in fields.fields.lines
     assert fields.fields.forwarded == (
         b"X-Forwarded-For: 203.0.113.7, 198.51.100.1, 2001:db8::1\r\n"
@@ -164,7 +193,7 @@ def test_a_unix_socket_has_no_address_to_append() -> None:
 
 @pytest.mark.parametrize("bad", [b"a b", b"x" * 129, b"", b'"<script>"'])
 def test_a_request_id_that_could_break_a_log_is_not_taken_over(bad: bytes) -> None:
-    assert read(request(b"X-Request-ID: " + bad), trusted=True).fields.request_id == b""
+    assert read(request(b"X-Request-ID: " + bad), trusted=True).request_id == b""
 
 
 def test_a_forwarded_for_that_is_no_address_is_not_logged() -> None:
