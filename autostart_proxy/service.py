@@ -426,7 +426,7 @@ class Service:
             crash = seen.exit
             if crash and crash.code in _ASKED_TO_END and not crash.out_of_memory:
                 crash = None
-            reason = crash and errors.ContainerExited(detail=str(crash))
+            reason = errors.ContainerExited(detail=str(crash)) if crash else None
             self._tell(lifecycle.FoundStopped(reason))
 
 
