@@ -192,6 +192,10 @@ class ClientConnection(asyncio.Protocol):
         if not keep_alive:
             self._close(linger=not request_read or bool(self._buffer))
             return
+        if self._server.draining and not self._buffer:
+            # The answer had begun before the end was known, so it could not announce it.
+            self._close(linger=False)
+            return
         self._deadline = exchange.ended + KEEP_ALIVE_SECONDS
         if self.pauses:
             self.resume(HELD | UPSTREAM_FULL)

@@ -339,6 +339,26 @@ async def test_closing_the_server_lets_requests_in_flight_finish(relay: Relay) -
     relay.address = await relay.server.listen("127.0.0.1:0")
 
 
+async def test_closing_the_server_does_not_wait_for_the_next_request_of_a_client(
+    relay: Relay,
+) -> None:
+    """The answer had begun, and promised to go on, before anybody knew of the end."""
+    client = await relay.client()
+    await client.send(get())
+    line = await relay.upstream.next()
+    await line.head()
+    await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab")
+    assert "connection" not in await client.head()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.server.close(60))
+        await until(lambda: relay.server.draining)
+        await line.send(b"cde")
+        assert await client.rest() == b"abcde"
+    line.close()
+    relay.server.draining = False
+    relay.address = await relay.server.listen("127.0.0.1:0")
+
+
 async def test_closing_the_server_cuts_off_what_is_left_after_its_time(relay: Relay) -> None:
     client = await relay.client()
     await client.send(get())
