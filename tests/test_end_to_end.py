@@ -7,21 +7,73 @@ the proxy does for its operators is in `end_to_end/test_operation.py`.
 from __future__ import annotations
 
 import hashlib
+import json
 import random
+import re
 import statistics
 import time
 from collections.abc import Iterator
 
+import openai
 import pytest
 import websockets.sync.client
 
-from tests.end_to_end.parts import BASIC, PASSWORD, USER, Client, until
+from tests.end_to_end.parts import BASIC, PASSWORD, ROOT, USER, Client, Engine, run, until
 from tests.end_to_end.stage import Stage, set_stage, sign_certificate  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.docker
 
 HOST = "service.example.org"
+SPEECH = ROOT / "tests" / "speech"
 MB = 1_000_000
+
+
+@pytest.fixture(scope="session")
+def image() -> None:
+    """The engine's image, built as its Compose file says."""
+    run("docker", "compose", "build", folder=Engine.SHIPPED)
+
+
+def test_the_openai_client_has_speech_transcribed_by_a_service_that_sleeps_again(
+    stage: Stage, image: None
+) -> None:
+    engine = stage.keep(Engine(stage.folder, SPEECH / "model"))
+    [(host, shipped)] = json.loads((ROOT / "config.json").read_text())["services"].items()
+    mine = {"composeDir": str(engine.folder), "proxyPort": engine.port, "idleTimeout": "3s"}
+    stage.proxy.config["services"][host] = shipped | mine
+    stage.start()
+    assert not engine.runs()
+    # Nginx and OpenAI's API both want the Authorization header. The service needs no key here, so
+    # the password of Nginx takes its place; the key is never sent.
+    with openai.OpenAI(
+        base_url=f"https://{host}:{stage.nginx.port}/v1",
+        api_key="unused",
+        default_headers={"Authorization": BASIC},
+        http_client=openai.DefaultHttpxClient(verify=stage.through_nginx.context or True),
+        max_retries=0,
+    ) as client:
+        told = json.loads((SPEECH / "samples" / "samples.json").read_text())
+        texts = {sample["file"]: words(sample["text"]) for sample in told if sample["text"]}
+
+        def transcribe(file: str) -> list[str]:
+            with (SPEECH / "samples" / file).open("rb") as recording:
+                answer = client.audio.transcriptions.create(model="whisper-1", file=recording)
+            return words(answer.text)
+
+        assert transcribe("demo.wav") == texts["demo.wav"]
+        assert engine.runs()
+        for file in ("demo.wav", "english.wav", "french.wav", "russian.wav"):
+            assert transcribe(file) == texts[file]
+        assert engine.starts() == 1
+        engine.until_stopped()
+        assert not engine.runs()
+        assert transcribe("demo.wav") == texts["demo.wav"]
+        assert engine.starts() == 2
+
+
+def words(text: str) -> list[str]:
+    """What is heard: words without case and punctuation."""
+    return re.findall(r"\w+", text.lower())
 
 
 def test_a_stopped_container_answers_the_first_request_and_is_stopped_again(stage: Stage) -> None:

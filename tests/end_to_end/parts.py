@@ -120,37 +120,17 @@ class Project:
         port: where it is published.
     """
 
-    def __init__(self, parent: Path, *, allowed: Iterable[str] = ("listen", "end")) -> None:
+    def __init__(self, parent: Path, compose: str) -> None:
         self.name = f"autostart-end-to-end-{uuid.uuid4().hex[:12]}"
-        self.folder = parent / self.name
         self.port = free_port()
-        self._signals = self.folder / "signals"
-        self._signals.mkdir(parents=True)
-        for what in allowed:
-            self.allow(what)
-        self.write(
-            web={
-                "image": "python:3.11-slim",
-                "command": ["python", "-u", "/program.py", "/signals", "8000"],
-                "network_mode": "bridge",  # spares the making of a network
-                "volumes": [f"{PROGRAM}:/program.py:ro", f"{self._signals}:/signals:ro"],
-                "ports": [f"127.0.0.1:{self.port}:8000"],
-            }
-        )
-
-    def write(self, **services: dict[str, Any]) -> None:
-        [self.service] = services
-        text = json.dumps({"services": services}, indent=1)
+        self.folder = parent / self.name
+        self.folder.mkdir()
+        text = compose.replace("PORT", str(self.port)).replace("NAME", self.name)
         (self.folder / "docker-compose.yml").write_text(text)
 
     def create(self) -> Project:
         run("docker", "compose", "create", folder=self.folder)
         return self
-
-    def allow(self, what: str, text: str = "") -> None:
-        """Let the program go on; see there."""
-        (self._signals / f".{what}").write_text(text)
-        (self._signals / f".{what}").rename(self._signals / what)
 
     @property
     def container(self) -> str:
@@ -158,10 +138,6 @@ class Project:
 
     def inspect(self, what: str) -> str:
         return run("docker", "inspect", self.container, "--format", "{{" + what + "}}")
-
-    def output(self) -> str:
-        """What the container has written."""
-        return run("docker", "logs", self.container)
 
     def runs(self) -> bool:
         """What `docker ps` shows."""
@@ -185,6 +161,59 @@ class Project:
 
     def down(self) -> None:
         run("docker", "compose", "down", "-t", "0", "-v", folder=self.folder)
+
+
+PROGRAM_COMPOSE = f"""
+services:
+  web:
+    image: python:3.11-slim
+    command: [python, -u, /program.py, /signals, "8000"]
+    network_mode: bridge # spares the making of a network
+    volumes: ["{PROGRAM}:/program.py:ro", "./signals:/signals:ro"]
+    ports: ["127.0.0.1:PORT:8000"]
+"""
+
+
+class Program(Project):
+    """`program.py` in a container."""
+
+    def __init__(self, parent: Path, allowed: Iterable[str]) -> None:
+        super().__init__(parent, PROGRAM_COMPOSE)
+        self._signals = self.folder / "signals"
+        self._signals.mkdir()
+        for what in allowed:
+            self.allow(what)
+
+    def allow(self, what: str, text: str = "") -> None:
+        """Let the program go on; see there."""
+        (self._signals / f".{what}").write_text(text)
+        (self._signals / f".{what}").rename(self._signals / what)
+
+    def output(self) -> str:
+        """What the container has written."""
+        return run("docker", "logs", self.container)
+
+
+ENGINE_COMPOSE = """
+services:
+  faster-whisper:
+    extends: {file: SHIPPED/docker-compose.yml, service: faster-whisper}
+    container_name: NAME
+    ports: !override ["127.0.0.1:PORT:8000"]
+    environment: {WHISPER__MODEL: /model, WHISPER__CPU_THREADS: 1}
+    volumes: ["WEIGHTS:/model:ro"]
+volumes: {huggingface: {}, uploads: {}}
+"""
+
+
+class Engine(Project):
+    """The shipped speech service, as its users adapt it: with a model of their own."""
+
+    SHIPPED = ROOT / "services" / "faster-whisper"
+
+    def __init__(self, parent: Path, model: Path) -> None:
+        compose = ENGINE_COMPOSE.replace("SHIPPED", str(self.SHIPPED))
+        super().__init__(parent, compose.replace("WEIGHTS", str(model)))
 
 
 class Proxy:
@@ -280,7 +309,7 @@ def make_certificate(folder: Path) -> ssl.SSLContext:
 
 
 class Nginx:
-    """Nginx in a folder of its own, with a site for each host.
+    """Nginx with the shipped files, their paths and ports moved into a folder of its own.
 
     Attributes:
         port: where it speaks TLS.
@@ -288,16 +317,25 @@ class Nginx:
 
     def __init__(self, folder: Path, proxy_port: int, certificate: Path) -> None:
         self.port = free_port()
+        self._plain_port = free_port()
         self._folder = folder
         self._proxy_port = proxy_port
         self._certificate = certificate
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, hosts: Iterable[str]) -> None:
-        (self._folder / "logs").mkdir(parents=True)
+        """Start with a site for each host, made as the shipped one says: by replacing its name."""
+        shutil.copytree(ROOT / "nginx", self._folder)
+        shared = self._folder / "conf.d" / "autostart-proxy.conf"
+        shared.write_text(
+            replaced(shared.read_text(), {r"127\.0\.0\.1:8890": f"127.0.0.1:{self._proxy_port}"})
+        )
+        sites = self._folder / "sites-enabled"
+        sites.mkdir()
+        for host in hosts:
+            (sites / f"{host}.conf").write_text(self._site(host))
         password = run("openssl", "passwd", "-apr1", PASSWORD)
         (self._folder / "htpasswd").write_text(f"{USER}:{password}\n")
-        sites = "".join(map(self._site, hosts))
         kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
         temporary = "".join(f"{kind}_temp_path {self._folder}/{kind};" for kind in kinds)
         (self._folder / "nginx.conf").write_text(
@@ -305,55 +343,43 @@ class Nginx:
             {"user root;" if os.geteuid() == 0 else ""}
             daemon off;
             pid {self._folder}/pid;
-            error_log {self._folder}/logs/error.log;
+            error_log stderr crit;
             events {{ worker_connections 4096; }}
             http {{
               access_log off;
               {temporary}
-              {sites}
+              include conf.d/*.conf;
+              include sites-enabled/*.conf;
             }}
             """
         )
-        command: list[str | Path] = [
-            nginx_program(),
-            "-p",
-            self._folder,
-            "-c",
-            self._folder / "nginx.conf",
-        ]
+        command = [nginx_program(), "-e", "stderr", "-c", str(self._folder / "nginx.conf")]
         self._process = subprocess.Popen(command)
         until_listening(self.port, self._process)
 
     def _site(self, host: str) -> str:
-        return f"""
-          server {{
-            listen 127.0.0.1:{self.port} ssl;
-            server_name {host};
-            ssl_certificate {self._certificate}/fullchain.pem;
-            ssl_certificate_key {self._certificate}/privkey.pem;
-            auth_basic "x";
-            auth_basic_user_file {self._folder}/htpasswd;
-            client_max_body_size 500M;
-            location / {{
-              proxy_pass http://127.0.0.1:{self._proxy_port};
-              proxy_http_version 1.1;
-              proxy_request_buffering off;
-              proxy_buffering off;
-              proxy_read_timeout 600;
-              proxy_set_header Host $host;
-              proxy_set_header Authorization "";
-              proxy_set_header X-Forwarded-For $remote_addr;
-              proxy_set_header X-Forwarded-Proto https;
-              proxy_set_header Upgrade $http_upgrade;
-              proxy_set_header Connection $http_connection;
-            }}
-          }}
-        """
+        shipped = (self._folder / "sites-available" / "whisper.example.org.conf").read_text()
+        changes = {
+            r"/etc/letsencrypt/live/[^/]+/": f"{self._certificate}/",
+            r"whisper\.example\.org": host,
+            r"\n *listen +\[::\].*": "",
+            r"(listen +)80\b": rf"\g<1>127.0.0.1:{self._plain_port}",
+            r"(listen +)443\b": rf"\g<1>127.0.0.1:{self.port}",
+        }
+        return replaced(shipped, changes)
 
     def end(self) -> None:
         if self._process is not None:
             self._process.terminate()
             self._process.wait(PATIENCE_SECONDS)
+
+
+def replaced(text: str, changes: Mapping[str, str]) -> str:
+    """The text with each pattern replaced; each must be there."""
+    for pattern, new in changes.items():
+        text, times = re.subn(pattern, new, text)
+        assert times, f"{pattern} is nowhere in the shipped file"
+    return text
 
 
 def nginx_program() -> str:

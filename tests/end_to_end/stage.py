@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
-from tests.end_to_end.parts import Client, Nginx, Project, Proxy, make_certificate
+from tests.end_to_end.parts import Client, Nginx, Program, Project, Proxy, make_certificate
 
+P = TypeVar("P", bound=Project)
 T = TypeVar("T")
 
 
@@ -37,11 +38,15 @@ class Stage:
         self._projects: list[Project] = []
         self._threads = ThreadPoolExecutor(256)
 
-    def project(self, **options: Any) -> Project:
-        """A sleeping container; options are those of `Project`."""
-        made = Project(self.folder, **options)
-        self._projects.append(made)
-        return made.create()
+    def keep(self, project: P) -> P:
+        """Create the container of a project that ends with the test."""
+        self._projects.append(project)
+        project.create()
+        return project
+
+    def program(self, allowed: Iterable[str] = ("listen", "end")) -> Program:
+        """A sleeping container."""
+        return self.keep(Program(self.folder, allowed))
 
     def configure(self, host: str, project: Project, **keys: Any) -> None:
         """Put a service into the configuration; keys are those of the file."""
@@ -53,12 +58,12 @@ class Stage:
         }
 
     def service(
-        self, host: str, *, allowed: tuple[str, ...] = ("listen", "end"), **keys: Any
-    ) -> Project:
+        self, host: str, allowed: Iterable[str] = ("listen", "end"), **keys: Any
+    ) -> Program:
         """A service with a sleeping container of its own."""
-        project = self.project(allowed=allowed)
-        self.configure(host, project, **keys)
-        return project
+        program = self.program(allowed)
+        self.configure(host, program, **keys)
+        return program
 
     def start(self) -> None:
         """Start the proxy and Nginx."""
