@@ -16,7 +16,7 @@ import statistics
 import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
-from asyncio.subprocess import DEVNULL, PIPE, Process
+from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -99,6 +99,9 @@ async def _demo(arguments: Namespace) -> int:
             )
         )
         say = (lambda _: None) if arguments.json else print
+        if arguments.docker:
+            say("building the image, where that has not been done yet")
+            await _build(folder / "project")
         async with _proxy(config, folder / "proxy.log"), aiohttp.ClientSession() as client:
             figures = await _watch(arguments, config, port, client, say)
             if arguments.json:
@@ -158,6 +161,17 @@ def _compose_file(arguments: Namespace) -> str:
             "volumes": {"huggingface": {}, "uploads": {}},
         }
     )
+
+
+async def _build(project: Path) -> None:
+    """Build beforehand what a first start would build, since a request is not held that long."""
+    process = await asyncio.create_subprocess_exec(
+        "docker", "compose", "--progress", "plain", "build", cwd=project, stdout=PIPE, stderr=STDOUT
+    )
+    said, _ = await process.communicate()
+    if process.returncode != 0:
+        last = "\n".join(said.decode(errors="replace").splitlines()[-20:])
+        raise DemoFailed(f"the image could not be built:\n{last}")
 
 
 def _resolved(model: str) -> Path | str:

@@ -1,0 +1,52 @@
+"""The demonstration, as a user starts it: real proxy, real engine, real speech."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+SPEECH = Path(__file__).parent / "speech"
+SAMPLE = next(
+    each
+    for each in json.loads((SPEECH / "samples" / "samples.json").read_text())
+    if each["file"] == "demo.wav"
+)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def demo(*more: str, audio: Path = SPEECH / "samples" / "demo.wav") -> tuple[int, str, str]:
+    argv = [sys.executable, "-m", "autostart_proxy", "demo", "--audio", str(audio)]
+    argv += ["--model", str(SPEECH / "model"), "--listen", f"127.0.0.1:{free_port()}", *more]
+    ended = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    return ended.returncode, ended.stdout, ended.stderr
+
+
+def test_it_wakes_the_service_prints_the_words_and_sees_it_sleep() -> None:
+    code, out, err = demo("--expect", SAMPLE["text"], "--json")
+    assert code == 0, err
+    figures = json.loads(out)
+    assert figures["transcript"] == figures["expected"] == SAMPLE["text"]
+    assert figures["slept"] is True
+    assert figures["cold_seconds"] > figures["ready_seconds"] > 0
+    assert figures["warm_seconds"] > 0
+
+
+def test_other_words_than_expected_are_a_failure() -> None:
+    code, out, err = demo("--expect", "something else")
+    assert code == 1
+    assert "something else" in err
+    assert "asleep again" in out, "the timeline is for people"
+
+
+def test_a_recording_that_is_not_there_is_named() -> None:
+    code, _, err = demo(audio=Path("/nonexistent/speech.wav"))
+    assert code == 1
+    assert "/nonexistent/speech.wav is not a file" in err
