@@ -4,9 +4,11 @@
 
 MODEL is a directory, RECORDING any audio file. Printed:
 
-- start: seconds from the command to the first answer of `/health` and of `/ready`;
-- overhead: seconds for a request against seconds for the library's own `decode_audio` and
-  `transcribe` with the same options, alternating, medians; goal: at most 5 % more;
+- start: seconds from the command to the first answer of `/health` and of `/ready`, and the
+  processor seconds until `/health`;
+- overhead: a request against the library's own `decode_audio` and `transcribe` with the same
+  options, alternating, medians; goal: at most 5 % more. Processor seconds (`cpu_`) hold on a busy
+  machine too;
 - parallel: 50 requests at once, how many were answered 200 and 429, and the memory it took;
 - memory: resident size before a model is loaded, with it, and after it was unloaded.
 
@@ -70,20 +72,33 @@ def wait(client: httpx.Client, path: str) -> None:
         time.sleep(0.002)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor time a process has used (proc(5): fields utime and stime)."""
+    fields = (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def start(model: Path, times: int) -> dict[str, float]:
     """Measure how long a start takes."""
-    health, ready = [], []
+    health, ready, cpu = [], [], []
     for _ in range(times):
-        with service(model) as (client, _, started):
+        with service(model) as (client, pid, started):
             wait(client, "/health")
             health.append(time.perf_counter() - started)
+            cpu.append(cpu_seconds(pid))
             wait(client, "/ready")
             ready.append(time.perf_counter() - started)
     return {
         "health_p50": statistics.median(health),
         "health_max": max(health),
         "ready_p50": statistics.median(ready),
+        "cpu_until_health": statistics.median(cpu),
     }
+
+
+def medians(pairs: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return the median of the first members and that of the second."""
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
 def overhead(model: Path, recording: Path, times: int) -> dict[str, float]:
@@ -93,28 +108,35 @@ def overhead(model: Path, recording: Path, times: int) -> dict[str, float]:
 
     library = WhisperModel(str(model), "cpu", compute_type="int8", cpu_threads=available_cpus())
     data = recording.read_bytes()
-    direct, served = [], []
-    with service(model, WHISPER__TTL="-1") as (client, _, _started):
+    direct: list[tuple[float, float]] = []
+    served: list[tuple[float, float]] = []
+    with service(model, WHISPER__TTL="-1") as (client, pid, _):
         wait(client, "/ready")
         for _ in range(times + 1):
-            before = time.perf_counter()
-            segments, _ = library.transcribe(
+            clock, cpu = time.perf_counter(), time.process_time()
+            segments, _info = library.transcribe(
                 decode_audio(str(recording)), vad_filter=True, temperature=FALLBACK
             )
             text = "".join(segment.text for segment in segments).strip()
-            between = time.perf_counter()
+            direct.append((time.perf_counter() - clock, time.process_time() - cpu))
+            clock, cpu = time.perf_counter(), cpu_seconds(pid)
             answer = client.post(PATH, files={"file": (recording.name, data)}).json()
-            after = time.perf_counter()
+            served.append((time.perf_counter() - clock, cpu_seconds(pid) - cpu))
             assert answer["text"] == text, (answer["text"], text)
-            direct.append(between - before)
-            served.append(after - between)
     # The first of each warms caches.
-    library_seconds = statistics.median(direct[1:])
-    service_seconds = statistics.median(served[1:])
+    library_seconds, library_cpu = (
+        statistics.median(kind) for kind in zip(*direct[1:], strict=True)
+    )
+    service_seconds, service_cpu = (
+        statistics.median(kind) for kind in zip(*served[1:], strict=True)
+    )
     return {
         "library": library_seconds,
         "service": service_seconds,
         "percent": (service_seconds / library_seconds - 1) * 100,
+        "cpu_library": library_cpu,
+        "cpu_service": service_cpu,
+        "cpu_percent": (service_cpu / library_cpu - 1) * 100,
     }
 
 

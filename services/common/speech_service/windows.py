@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-WINDOW_SECONDS = 300.0
+WINDOW_SECONDS = 600.0
 """An hour in one piece takes over a gigabyte as a spectrogram; five minutes take 150 MB."""
 SEARCH_SECONDS = 20.0
 """How far back from the end of a window the quietest moment is looked for."""
