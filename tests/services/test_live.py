@@ -204,6 +204,17 @@ def test_whisper_live_shows_words_while_somebody_speaks() -> None:
         ]
 
 
+def test_audio_that_stops_coming_ends_the_utterance() -> None:
+    with serve(SAID) as http, connect(url_of(http, "/"), proxy=None) as socket:
+        socket.send(greeting(audio_format="int16"))
+        socket.recv(timeout=10)
+        socket.send(sound(1.0).tobytes())
+        segments: list[dict[str, Any]] = []
+        while not (segments and segments[-1]["completed"]):
+            segments = json.loads(socket.recv(timeout=10)).get("segments", [])
+        assert segments[-1]["text"] == " one two"
+
+
 def test_a_full_server_tells_a_whisper_live_client_to_wait() -> None:
     with serve(max_live_sessions=1) as http, connect(url_of(http, "/"), proxy=None) as first:
         first.send(greeting())

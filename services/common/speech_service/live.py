@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 LOOK_SECONDS = 0.2
 """New audio after which the stream is looked at again."""
+STALL_SECONDS = 1.5
+"""Time without audio that ends an utterance like a pause does."""
 BACKLOG_SECONDS = 60.0
 """Audio that may wait before the client is made to wait."""
 _BUSY_SECONDS = 0.5
@@ -188,22 +190,35 @@ class LiveSession:
     async def events(self) -> AsyncIterator[Event]:
         """Yield what happens, until the audio has ended and all of it was heard."""
         while not self._ended or len(self._samples):
-            await self._news.wait()
+            stalled = await self._stalled()
             self._news.clear()
             committed, self._committed = self._committed, False
             new = len(self._samples) - self._looked
-            if committed or self._ended or new >= LOOK_SECONDS * SAMPLE_RATE:
-                async for event in self._look(committed):
+            if stalled or committed or self._ended or new >= LOOK_SECONDS * SAMPLE_RATE:
+                async for event in self._look(committed, stalled):
                     yield event
 
-    async def _look(self, committed: bool) -> AsyncIterator[Event]:
+    async def _stalled(self) -> bool:
+        """Wait for news; say whether somebody was speaking and then no more audio came.
+
+        Clients that play a file fall silent on the wire, not in the audio, when it ends.
+        """
+        patience = STALL_SECONDS if self._speaking and self.pace.endpoints else None
+        try:
+            async with asyncio.timeout(patience):
+                await self._news.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _look(self, committed: bool, stalled: bool) -> AsyncIterator[Event]:
         """Report every utterance that is over, and how the last one stands."""
         limit = int((self.pace.longest + 2 * self.pace.silence + 1.0) * SAMPLE_RATE)
         answered = False
         while len(self._samples):
             view, origin = self._samples[:limit], self._dropped
             whole = len(view) == len(self._samples)
-            last = whole and (committed or self._ended)
+            last = whole and (committed or stalled or self._ended)
             speech = await asyncio.to_thread(self._service.engine.speech, view)
             found = utterance(speech, len(view), self.pace, last)
             if found is None:
