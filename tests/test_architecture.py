@@ -68,8 +68,9 @@ def test_imports_run_only_downwards(module: Path) -> None:
     name = name_of(module)
     if name == "__init__":
         return
-    [depth] = [at for at, layer in enumerate(LAYERS) if name in layer] or [None]
-    assert depth is not None, f"{name} has no place in the layers yet"
+    depths = [at for at, layer in enumerate(LAYERS) if name in layer]
+    assert len(depths) == 1, f"{name} needs one place in the layers"
+    depth = depths[0]
     below = set().union(*LAYERS[depth + 1 :])
     allowed = below | ({"backends"} if name in ("backends", "readiness") else LAYERS[depth])
     assert own(module) <= allowed, f"{name} imports {own(module) - allowed}"
