@@ -6,11 +6,13 @@ import io
 import socket
 import struct
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
+from speech_service import audio
 from speech_service.audio import MediaFile, RawFile
 from speech_service.errors import NoAudio, NotAudio, SpeechError, TooLong
 
@@ -100,6 +102,23 @@ def test_a_wav_header_may_lie_about_its_length() -> None:
     data = bytearray(media.tone(2.0))
     data[40:44] = struct.pack("<I", 0xFFFFFFFF)
     assert decoded(bytes(data)) == pytest.approx(2.0)
+
+
+def test_rubbish_behind_the_audio_costs_no_more_than_a_moment() -> None:
+    rubbish = media.tone(2.0) + bytes(100_000_000)
+    started = time.monotonic()
+    assert decoded(rubbish) == pytest.approx(2.0)
+    assert time.monotonic() - started < 20
+
+
+def test_whoever_decodes_may_take_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_PATIENCE_SECONDS", 0.05)
+    mp3 = media.ffmpeg("-f", "lavfi", "-i", "sine=d=60:r=44100", "-f", "mp3")
+    samples = 0
+    for block in MediaFile(io.BytesIO(mp3)).decode(100):
+        time.sleep(0.1)
+        samples += len(block)
+    assert samples / 16_000 == pytest.approx(60, abs=0.1)
 
 
 def test_damage_in_the_middle_loses_only_itself() -> None:

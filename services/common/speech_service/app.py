@@ -22,6 +22,8 @@ from .service import SpeechService
 from .serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .settings import Settings
 
+THREADS = "speech"
+"""What the names of the threads that do the work begin with."""
 _SPARE_THREADS = 8
 """Beside the workers: probing uploads, loading and fetching models, looking up names."""
 
@@ -38,11 +40,16 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        threads = ThreadPoolExecutor(settings.num_workers + _SPARE_THREADS, "speech")
-        asyncio.get_running_loop().set_default_executor(threads)
+        loop = asyncio.get_running_loop()
+        threads = ThreadPoolExecutor(settings.num_workers + _SPARE_THREADS, THREADS)
+        loop.set_default_executor(threads)
         service.start()
         yield
         await service.close()
+        # The loop waits for the threads of its executor when it closes; one that decodes may take
+        # longer than anybody is willing to wait.
+        loop.set_default_executor(ThreadPoolExecutor(1))
+        threads.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(title=title, version=__version__, lifespan=lifespan)
     app.state.service = service

@@ -9,6 +9,7 @@ and `decode` counts samples, because what a header or a packet declares may be a
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
@@ -30,6 +31,9 @@ _FORMATS = (
     "mov", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav",
 )  # fmt: skip
 _OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_FORMATS)}
+
+_PATIENCE_SECONDS = 3.0
+"""How long FFmpeg may look for the next packet of audio."""
 
 _BLOCK = 500_000
 """Samples resampled at once; frames are often tiny, and each call has its price."""
@@ -70,12 +74,13 @@ class MediaFile:
 
     def probe(self, max_seconds: float) -> float:
         """See `Recording.probe`."""
-        with _open(self._file) as container:
+        reader = _Reader(self._file)
+        with _open(reader) as container:
             stream = _audio_stream(container)
             if (container.duration or 0) > max_seconds * 1_000_000:
                 raise _too_long(max_seconds)
             seconds, heard = 0.0, False
-            for packet in _packets(container, stream):
+            for packet in _packets(container, stream, reader):
                 heard = heard or any(frame.samples for frame in _frames(packet))
                 if packet.duration and packet.time_base:
                     seconds += float(packet.duration * packet.time_base)
@@ -88,10 +93,10 @@ class MediaFile:
     def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
         """See `Recording.decode`; damaged packets are left out."""
         samples = 0
-        with _open(self._file) as container:
-            stream = _audio_stream(container)
-            frames = (frame for packet in _packets(container, stream) for frame in _frames(packet))
-            for block in _resampled(frames):
+        reader = _Reader(self._file)
+        with _open(reader) as container:
+            packets = _packets(container, _audio_stream(container), reader)
+            for block in _resampled(frame for packet in packets for frame in _frames(packet)):
                 samples += len(block)
                 if samples > max_seconds * SAMPLE_RATE:
                     raise _too_long(max_seconds)
@@ -184,10 +189,37 @@ class StreamResampler:
         return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
 
 
-def _open(file: IO[bytes]) -> av.container.InputContainer:
+class _Reader:
+    """A file as FFmpeg reads it: one that seems to end where nothing worth waiting for comes.
+
+    Some demuxers take rubbish behind the audio for millions of empty chunks.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._file.seek(0)
+        self.be_patient()
+
+    def be_patient(self) -> None:
+        """Begin to wait for the next packet."""
+        self._deadline = time.monotonic() + _PATIENCE_SECONDS
+
+    def read(self, size: int) -> bytes:
+        """See `io.RawIOBase.read`."""
+        return self._file.read(size) if time.monotonic() < self._deadline else b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See `io.IOBase.seek`."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """See `io.IOBase.tell`."""
+        return self._file.tell()
+
+
+def _open(file: _Reader) -> av.container.InputContainer:
     import av
 
-    file.seek(0)
     try:
         return av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
@@ -207,12 +239,21 @@ def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
     return stream
 
 
-def _packets(container: av.container.InputContainer, stream: av.AudioStream) -> Iterator[Packet]:
+def _packets(
+    container: av.container.InputContainer, stream: av.AudioStream, reader: _Reader
+) -> Iterator[Packet]:
     """Yield packets until the end or the first place that cannot be read past."""
     import av
 
+    packets = container.demux(stream)
     try:
-        yield from container.demux(stream)
+        while True:
+            # Whoever takes the packets may have taken his time over the last one.
+            reader.be_patient()
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield packet
     except av.error.FFmpegError:
         return
 

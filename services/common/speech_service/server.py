@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -11,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from . import logs
+from .app import THREADS
 from .settings import BadSettings, S, read_environment
 
 
@@ -60,4 +64,10 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
     )
     server = Server(config)
     server.run()
-    return 0 if server.started else 1
+    status = 0 if server.started else 1
+    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        # A decoder cannot be interrupted, and the interpreter would wait for it. Its client has
+        # been told already.
+        logging.shutdown()
+        os._exit(status)
+    return status
