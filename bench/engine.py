@@ -1,6 +1,6 @@
 """What the faster-whisper service costs beside the library that does its work.
 
-    python bench/engine.py MODEL RECORDING...
+    python -m bench.engine MODEL RECORDING...
 
 MODEL is a directory, RECORDING any audio file. Printed:
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import threading
 import time
@@ -355,3 +356,14 @@ def test_a_broken_engine_is_a_500_without_its_secrets() -> None:
         assert error_of(answer) == (500, "internal_error", None)
         assert "secret" not in answer.text
         assert http.get("/health").text == "OK"
+
+
+def test_a_full_disk_is_named_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(self: Any, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with serve() as http:
+        with monkeypatch.context() as patched:
+            patched.setattr("starlette.datastructures.UploadFile.write", write)
+            assert error_of(http.post(PATH, files=file())) == (507, "no_space", None)
+        assert http.post(PATH, files=file()).json()["text"] == TEXT

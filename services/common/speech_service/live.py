@@ -214,9 +214,10 @@ class LiveSession:
     async def _look(self, committed: bool, stalled: bool) -> AsyncIterator[Event]:
         """Report every utterance that is over, and how the last one stands."""
         limit = int((self.pace.longest + 2 * self.pace.silence + 1.0) * SAMPLE_RATE)
-        answered = False
+        answered, seen = False, self._dropped
         while len(self._samples):
             view, origin = self._samples[:limit], self._dropped
+            seen = origin + len(view)
             whole = len(view) == len(self._samples)
             last = whole and (committed or stalled or self._ended)
             speech = await asyncio.to_thread(self._service.engine.speech, view)
@@ -239,7 +240,8 @@ class LiveSession:
                 if found is not None and self._worth_showing(found):
                     yield await self._transcribed(view, origin, found)
                 break
-        self._looked = len(self._samples)
+        # What came in while this was at work has not been looked at.
+        self._looked = max(0, seen - self._dropped)
         self._room.set()
         if committed and not answered:
             # A client that ends an utterance waits for its text, even if there is none.
