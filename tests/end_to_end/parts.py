@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -45,17 +46,18 @@ def run(*command: str | Path, folder: Path | None = None, input: str | None = No
     return done.stdout.strip()
 
 
+PORTS = iter(random.sample(range(20000, 30000), 10000))
+"""In no order, so that two runs at once get on; below those that outgoing connections take."""
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, below those that outgoing connections take."""
-    while True:
-        port = random.randrange(20000, 30000)
-        with socket.socket() as probe:
+    """A port of 127.0.0.1 that nobody has, and nobody has been given."""
+    for port in PORTS:
+        with socket.socket() as probe, contextlib.suppress(OSError):
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
+            probe.bind(("127.0.0.1", port))
             return port
+    raise AssertionError("all ports are taken")
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
