@@ -163,6 +163,16 @@ def test_processors_are_those_of_the_container(
     assert available_cpus(tmp_path) == (expected or len(os.sched_getaffinity(0)))
 
 
+def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object, **options: object) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(ModelUnavailable) as refusal:
+        Catalog(EngineSettings(model="tiny")).fetch("org/small", lambda done, total: None)
+    assert refusal.value.code == "cache_not_writable"
+
+
 COMMIT = "c" * 40
 FILES = {"config.json": b"{}", "model.bin": bytes(300_000), "tokenizer.json": b"{}"}
 

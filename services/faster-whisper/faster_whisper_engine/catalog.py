@@ -6,6 +6,7 @@ or the last part of a directory the operator configured. A client can never name
 
 from __future__ import annotations
 
+import errno
 import logging
 import re
 from collections.abc import Callable, Iterator
@@ -164,7 +165,12 @@ def _translated(name: str, error: Exception) -> Exception:
             return ModelUnavailable(f"the hub refuses {name!r}: check HF_TOKEN", "hf_token_invalid")
         case errors.HFValidationError():
             return ModelNotFound(f"{name!r} is no valid hub id", "model")
-        case OSError() if error.errno in (28, 122):
+        case PermissionError():
+            return ModelUnavailable(
+                "the cache of models cannot be written: give its folder to the service's user",
+                "cache_not_writable",
+            )
+        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return ModelUnavailable("no room for the model in the cache volume", "no_space")
         case _:
             return ModelUnavailable(

@@ -21,6 +21,8 @@ _FALLBACK_TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 _FRAMES_PER_SECOND = 100
 _PROMPT_CHARACTERS = 800
 """How much text is carried over a cut; the library keeps the last 223 tokens of it."""
+_LANGUAGE_SECONDS = 60.0
+"""How much of a recording is searched for the half minute of speech that tells its language."""
 _FALLBACK_LANGUAGE = "en"
 """What silence is said to be in: the answer has to name a language."""
 
@@ -36,14 +38,13 @@ class WhisperRecognizer:
     ) -> Generator[Segment | Summary, None, None]:
         """See `Recognizer.transcribe`."""
         if options.language_only:
-            yield self._language(next(windows(audio)))
+            yield self._language(next(windows(audio, _LANGUAGE_SECONDS)))
             return
         so_far = Summary("", 0.0, 0.0, 0.0)
         text, count = options.prompt, 0
         for window in windows(audio):
-            voice = (
-                Voice.of(window.samples, options.voice_activity) if options.voice_activity else None
-            )
+            vad = options.voice_activity
+            voice = Voice.of(window.samples, vad) if vad else None
             samples = window.samples if voice is None else voice.samples
             length = len(window.samples) / SAMPLE_RATE
             so_far = replace(so_far, duration=window.start + length)
