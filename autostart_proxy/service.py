@@ -93,6 +93,7 @@ class Service:
         self._healthy = asyncio.Event()
         self._exited: asyncio.Future[Exit] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._told_failure: errors.StartError | None = None
         self._onlookers: list[asyncio.Future[None]] = []
         self._when_empty: Callable[[], None] | None = None
         self._watching = self._loop.create_task(self._watch())
@@ -291,7 +292,8 @@ class Service:
         if new is State.READY and old is State.STARTING and life.last_start_seconds is not None:
             data["seconds"] = round(life.last_start_seconds, 3)
         _log.info("state", extra=data)
-        if life.failure is not None and new in (State.STOPPING, State.FAILED):
+        known, self._told_failure = self._told_failure, life.failure
+        if life.failure is not None and life.failure is not known:
             _log.error(
                 "failure",
                 extra={

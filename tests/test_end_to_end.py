@@ -176,12 +176,12 @@ def test_a_websocket_opens_over_a_cold_start(stage: Stage) -> None:
             socket.send(message)
             assert socket.recv(timeout=60) == message
         assert socket.ping().wait(60)
-        [opened] = {project.inspect(".State.StartedAt")}
+        [opened] = {project.state("StartedAt")}
         # A tunnel is a lease, also while nothing passes through it.
         time.sleep(1.5)
         socket.send("still here")
         assert socket.recv(timeout=60) == "still here"
-        assert project.inspect(".State.StartedAt") == opened
+        assert project.state("StartedAt") == opened
     project.until_stopped()
 
 

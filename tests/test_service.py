@@ -353,9 +353,20 @@ async def test_closing_refuses_who_waits_and_leaves_the_service_running(make: Ma
     assert "stop" not in backend.calls and backend.closed
 
 
-async def test_each_state_change_is_one_line(
+async def test_a_failure_is_told_once_with_its_cure(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
+    service, backend = await make()
+    for _ in range(2):
+        backend.fails = errors.BackendRefused(errors.StartFailed(detail="port taken"))
+        service.order_wake()
+        await until(lambda: service.status().state == "failed")
+    told = [vars(record) for record in caplog.records if record.message == "failure"]
+    assert len(told) == 2
+    assert "port taken" in told[0]["reason"] and told[0]["cure"]
+
+
+async def test_each_state_change_is_one_line(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     service, _ = await make()
     service.order_wake()

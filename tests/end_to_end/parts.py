@@ -18,13 +18,17 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from email.message import Message
 from pathlib import Path
 from typing import Any
 
+import docker
 import pytest
+from docker.models.containers import Container
 
 from autostart_proxy import control
 
@@ -44,6 +48,13 @@ def run(*command: str | Path, folder: Path | None = None, input: str | None = No
     done = subprocess.run(command, cwd=folder, input=input, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}: {done.returncode}: {done.stderr}{done.stdout}"
     return done.stdout.strip()
+
+
+@contextmanager
+def witness() -> Iterator[docker.DockerClient]:
+    """Docker's own SDK: what the proxy says of containers is checked by somebody else."""
+    with contextlib.closing(docker.from_env()) as engine:
+        yield engine
 
 
 PORTS = iter(random.sample(range(20000, 30000), 10000))
@@ -134,32 +145,35 @@ class Project:
         run("docker", "compose", "create", folder=self.folder)
         return self
 
-    @property
-    def container(self) -> str:
-        return run("docker", "compose", "ps", "-aq", folder=self.folder)
+    def container(self, engine: docker.DockerClient) -> Container:
+        [container] = engine.containers.list(all=True, filters={"label": self._label})
+        return container
 
-    def inspect(self, what: str) -> str:
-        return run("docker", "inspect", self.container, "--format", "{{" + what + "}}")
+    def state(self, what: str) -> str:
+        """A value of the container's `State`, as the engine tells it."""
+        with witness() as engine:
+            return str(self.container(engine).attrs["State"][what])
 
     def runs(self) -> bool:
         """What `docker ps` shows."""
-        label = f"label=com.docker.compose.project={self.name}"
-        return run("docker", "ps", "-q", "--filter", label) != ""
+        with witness() as engine:
+            return engine.containers.list(filters={"label": self._label}) != []
 
     def until_stopped(self) -> None:
-        subprocess.run(
-            ["docker", "wait", self.container], check=True, capture_output=True, timeout=60
-        )
+        with witness() as engine:
+            self.container(engine).wait(timeout=60)
 
     def starts(self) -> int:
         """How many starts Docker's events tell of, ever."""
-        now = run("date", "+%s.%N")
-        return len(
-            run(
-                "docker", "events", "--since", "1h", "--until", now, "--filter", "event=start",
-                "--filter", f"label=com.docker.compose.project={self.name}", "--format", "start",
-            ).split()
-        )  # fmt: skip
+        with witness() as engine:
+            filters = {"event": "start", "label": self._label}
+            end = int(datetime.now(UTC).timestamp()) + 1  # answered when this second is over
+            events = engine.events(since=end - 3600, until=end, filters=filters)
+            return sum(1 for _ in events)
+
+    @property
+    def _label(self) -> str:
+        return f"com.docker.compose.project={self.name}"
 
     def down(self) -> None:
         run("docker", "compose", "down", "-t", "0", "-v", folder=self.folder)
@@ -193,7 +207,8 @@ class Program(Project):
 
     def output(self) -> str:
         """What the container has written."""
-        return run("docker", "logs", self.container)
+        with witness() as engine:
+            return self.container(engine).logs().decode().strip()
 
 
 ENGINE_COMPOSE = """

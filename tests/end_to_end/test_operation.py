@@ -41,7 +41,7 @@ def test_sigterm_finishes_what_flows_and_refuses_what_waits(stage: Stage) -> Non
     waiting = stage.service(OTHER, allowed=("end",))
     stage.start()
     report = Report(stage.through_nginx, HOST)
-    started = flowing.inspect(".State.StartedAt")
+    started = flowing.state("StartedAt")
     held = [stage.soon(stage.through_nginx.get, OTHER) for _ in range(10)]
     stage.proxy.until(OTHER, held=10)
     until(waiting.runs, "the other container starts")
@@ -63,7 +63,7 @@ def test_sigterm_finishes_what_flows_and_refuses_what_waits(stage: Stage) -> Non
     assert stage.proxy.ended() == 0
     assert time.monotonic() - finished < 5, "Nginx's idle connections are nothing to wait for"
     assert flowing.runs()
-    assert flowing.inspect(".State.StartedAt") == started
+    assert flowing.state("StartedAt") == started
     assert not stage.proxy.socket.exists()
 
 
@@ -85,7 +85,7 @@ def test_a_killed_proxy_comes_back_at_once_and_adopts_what_runs(stage: Stage) ->
     sleeping = stage.service(OTHER)
     stage.start()
     life = stage.through_nginx.get(HOST).life
-    started = running.inspect(".State.StartedAt")
+    started = running.state("StartedAt")
     assert stage.proxy.end(signal.SIGKILL) == -signal.SIGKILL
     assert stage.through_nginx.get(HOST).status == 502
 
@@ -95,7 +95,7 @@ def test_a_killed_proxy_comes_back_at_once_and_adopts_what_runs(stage: Stage) ->
     stage.proxy.until(HOST, state="ready")
     stage.proxy.until(OTHER, state="stopped")
     assert stage.through_nginx.get(HOST).life == life
-    assert running.inspect(".State.StartedAt") == started
+    assert running.state("StartedAt") == started
     assert not sleeping.runs()
     running.until_stopped()  # adopted with an idle clock
     assert running.starts() == 1

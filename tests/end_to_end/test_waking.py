@@ -115,6 +115,6 @@ def test_a_container_that_exits_while_it_starts_is_told_at_once(stage: Stage) ->
         assert reply.result().json()["error"] == "container_exited"
         assert "settings" not in reply.result().body.decode(), "the log is for operators"
     told = datetime.now(UTC)
-    ended = datetime.fromisoformat(project.inspect(".State.FinishedAt")[:26] + "+00:00")
+    ended = datetime.fromisoformat(project.state("FinishedAt")[:26] + "+00:00")
     assert (told - ended).total_seconds() < 2
     stage.proxy.log.until("container_exited.*exited with 3.*cannot find my settings")
