@@ -45,24 +45,27 @@ def error_answer(
 
 
 def waiting_page(
-    *, service: str, elapsed_seconds: int, expected_seconds: int, request_id: str,
-    head_only: bool, close: bool,
+    *, service: str, elapsed_seconds: int, retry_after_seconds: int,
+    last_start_seconds: float | None, request_id: str, head_only: bool, close: bool,
 ) -> bytes:  # fmt: skip
     """Write the page that a browser shows while the service starts, and that goes on by itself.
 
     Args:
         service: its name, as written in the configuration.
         elapsed_seconds: since the start began.
-        expected_seconds: until it is likely to be ready; also when to come back without script.
+        retry_after_seconds: when to come back; at least 1. A page without script does by then.
+        last_start_seconds: what the last start took; None if that is not known.
     """
     body = _page("waiting.html").substitute(
         service=escape(service),
         elapsed_seconds=elapsed_seconds,
-        expected_seconds=max(1, expected_seconds),
-        refresh_seconds=min(5, max(1, expected_seconds)),
+        refresh_seconds=min(5, retry_after_seconds),
+        last_start=""
+        if last_start_seconds is None
+        else f"The last start took {max(1, round(last_start_seconds))} s.",
         request_id=escape(request_id),
     )
-    error = Starting(retry_after_seconds=max(1, expected_seconds))
+    error = Starting(retry_after_seconds=retry_after_seconds)
     return _message(error, "text/html; charset=utf-8", body, request_id, head_only, close)
 
 

@@ -295,7 +295,8 @@ class ClientConnection(asyncio.Protocol):
             answers.waiting_page(
                 service=service.config.name,
                 elapsed_seconds=int(status.since_seconds) if status.state == "starting" else 0,
-                expected_seconds=service.waiting_seconds_hint(),
+                retry_after_seconds=error.retry_after_seconds or 1,
+                last_start_seconds=status.last_start_seconds,
                 request_id=request_id.decode(),
                 head_only=request.method == b"HEAD",
                 close=close,

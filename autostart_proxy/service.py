@@ -136,9 +136,9 @@ class Service:
         self._tell(lifecycle.Woken())
         if self._life.state is State.FAILED and self._life.failure is not None:
             return self._life.failure
-        return errors.Starting(retry_after_seconds=self.waiting_seconds_hint())
+        return errors.Starting(retry_after_seconds=self._seconds_left())
 
-    def waiting_seconds_hint(self) -> int:
+    def _seconds_left(self) -> int:
         """How long a start will still take, by the last one; at least 1 s."""
         usual = self._life.last_start_seconds
         if usual is None:

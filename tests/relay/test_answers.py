@@ -95,9 +95,18 @@ def test_pages_escape_what_they_show() -> None:
     body = page.partition(b"\r\n\r\n")[2]
     assert b"<b>" not in body and b"<i>" not in body
     waiting = answers.waiting_page(
-        service="<script>$x", elapsed_seconds=0, expected_seconds=0, request_id="<i>",
-        head_only=False, close=False,
+        service="<script>$x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=None,
+        request_id="<i>", head_only=False, close=False,
     )  # fmt: skip
     assert b"&lt;script&gt;$x is starting" in waiting
     assert b"<i>" not in waiting.partition(b"\r\n\r\n")[2]
     assert b"\r\nRetry-After: 1\r\n" in waiting
+    assert b"The last start" not in waiting, "nothing is claimed that is not known"
+
+
+def test_the_waiting_page_tells_what_the_last_start_took() -> None:
+    page = answers.waiting_page(
+        service="x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=6.6,
+        request_id="i", head_only=False, close=False,
+    )  # fmt: skip
+    assert b"The last start took 7 s." in page

@@ -188,6 +188,7 @@ class Config:
 class Status:
     state: str
     since_seconds: float = 3.0
+    last_start_seconds: float | None = None
 
 
 @dataclass
@@ -228,10 +229,7 @@ class StandInService:
 
     def wake(self) -> ProxyError:
         self.wakes += 1
-        return self.wake_answer or Starting(retry_after_seconds=self.waiting_seconds_hint())
-
-    def waiting_seconds_hint(self) -> int:
-        return 7
+        return self.wake_answer or Starting(retry_after_seconds=7)
 
     def status(self) -> Status:
         return Status("ready" if self.ready else "starting")
