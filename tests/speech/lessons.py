@@ -168,9 +168,9 @@ def _time(seconds: float) -> int:
     return FIRST_TIME + min(FRAMES, round(seconds * FRAME_RATE))
 
 
-def _prompt(random: np.random.Generator, language: str) -> list[int]:
+def _prompt(random: np.random.Generator, language: str, mean: float) -> list[int]:
     """Return text that may have been written before: decoders hand on their times, too."""
-    length = min(222, int(random.exponential(60 if random.random() < 0.2 else 8)) + 2)
+    length = min(222, int(random.exponential(mean)) + 2)
     times = random.random() < 0.6
     tokens: list[int] = []
     if random.random() < 0.15:
@@ -185,13 +185,18 @@ def _prompt(random: np.random.Generator, language: str) -> list[int]:
     return [PREVIOUS, *tokens[-length:]]
 
 
-def lesson(random: np.random.Generator, clip: Clip, offset: float, prompted: bool) -> Lesson:
-    """Return what to write for `clip`, which begins `offset` seconds into the window."""
+def lesson(random: np.random.Generator, clip: Clip, offset: float, prompt_length: float) -> Lesson:
+    """Return what to write for `clip`.
+
+    Args:
+        offset: seconds of the window before the clip.
+        prompt_length: mean number of tokens of previous text; 0 for none.
+    """
     language = clip.language or LANGUAGES[random.integers(len(LANGUAGES))]
     translate = random.random() < (0.1 if language == "en" else 0.3)
     spelled = "en" if translate else language
     times = random.random() < 0.5
-    prompt = _prompt(random, spelled) if prompted else []
+    prompt = _prompt(random, spelled, prompt_length) if prompt_length else []
     start = [SOT, _LANGUAGE_IDS[language], _id("translate" if translate else "transcribe")]
     tokens = [*prompt, *start] if times else [*prompt, *start, NO_TIMES]
     taught = [False] * len(tokens)
@@ -223,14 +228,12 @@ def lesson(random: np.random.Generator, clip: Clip, offset: float, prompted: boo
         write(FULL_STOP, *rest)
         if times:
             write(_time(end + offset), end - 0.06, end + 0.04)
-    if len(fits) < len(clip.sentences):
-        words, spans = clip.sentences[len(fits)]
+    cut = clip.sentences[len(fits)] if len(fits) < len(clip.sentences) else None
+    if cut and cut[1][0, 0] < length - 0.1:
+        words, spans = cut
+        begin = float(spans[0, 0])
         if times:
-            write(
-                _time(float(spans[0, 0]) + offset),
-                float(spans[0, 0]) - 0.04,
-                float(spans[0, 0]) + 0.06,
-            )
+            write(_time(begin + offset), begin - 0.04, begin + 0.06)
         else:
             for token, (word_start, word_end) in zip(_text(spelled, words), spans, strict=False):
                 if word_end <= length:
@@ -279,9 +282,11 @@ def batch(
     firsts = [
         int(random.integers(0, room + 1)) if room and random.random() < 0.6 else 0 for _ in clips
     ]
-    prompted = random.random() < 0.3  # all or none: one long prompt would pad all others
+    # All or none: one long prompt would pad all others.
+    prompted = random.random() < (0.5 if whole else 0.3)
+    prompt_length = (90 if whole else 20) * random.random() if prompted else 0.0
     lessons = [
-        lesson(random, clip, first / FRAME_RATE, prompted)
+        lesson(random, clip, first / FRAME_RATE, prompt_length)
         for clip, first in zip(clips, firsts, strict=True)
     ]
     width = max(len(item.tokens) for item in lessons)

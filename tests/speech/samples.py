@@ -64,29 +64,39 @@ class Sample:
     voices: list[str]
 
 
-def candidates(wanted: Wanted) -> Iterator[Sample]:
+def candidates(wanted: Wanted, judge: Judge) -> Iterator[Sample]:
     """Yield renderings of `wanted`, the plainest first."""
-    for attempt in range(200):
+    texts = [f"{text.strip()}." for text in wanted.text.split(".") if text.strip()]
+    for attempt in range(100):
         random = np.random.default_rng((attempt, len(wanted.text), int(wanted.seconds)))
         voices = [TEST_VOICES[(attempt + i * 2) % len(TEST_VOICES)] for i in range(wanted.voices)]
         speed = _SPEEDS[attempt // len(TEST_VOICES) % len(_SPEEDS)]
-        parts: list[Speech] = []
-        speakers: list[str] = []
-        texts = [f"{text.strip()}." for text in wanted.text.split(".") if text.strip()]
-        while (
-            len(parts) < len(texts)
-            or sum(p.duration + wanted.pause for p in parts) < wanted.seconds
-        ):
-            text = texts[len(parts)] if texts else _sentence(random, wanted.language)
-            speakers.append(voices[len(parts) % len(voices)])
-            parts.append(speak(text, wanted.language, speakers[-1], speed=speed, lead=0, tail=0))
-        speech = join([silence(_LEAD), join(parts, wanted.pause), silence(0.5)])
-        start, sentences = _LEAD, []
-        for part, speaker in zip(parts, speakers, strict=True):
-            times = {"start": round(start, 3), "end": round(start + part.duration, 3)}
-            sentences.append({**times, "text": f"{part.text}.", "voice": speaker})
-            start += part.duration + wanted.pause
-        yield Sample(speech, sentences, voices)
+
+        def spoken(text: str, voice: str, speed: int = speed) -> Speech:
+            return speak(text, wanted.language, voice, speed=speed, lead=0, tail=0)
+
+        if texts:
+            speakers = [voices[i % len(voices)] for i in range(len(texts))]
+            parts = [spoken(text, voice) for text, voice in zip(texts, speakers, strict=True)]
+        else:
+            parts, speakers = [], []
+            while sum(part.duration + wanted.pause for part in parts) < wanted.seconds:
+                voice = voices[len(parts) % len(voices)]
+                part = spoken(_sentence(random, wanted.language), voice)
+                if judge.reads(part, wanted.language):
+                    parts.append(part)
+                    speakers.append(voice)
+        yield _composed(parts, speakers, wanted.pause)
+
+
+def _composed(parts: list[Speech], speakers: list[str], pause: float) -> Sample:
+    speech = join([silence(_LEAD), join(parts, pause), silence(0.5)])
+    start, sentences = _LEAD, []
+    for part, speaker in zip(parts, speakers, strict=True):
+        times = {"start": round(start, 3), "end": round(start + part.duration, 3)}
+        sentences.append({**times, "text": f"{part.text}.", "voice": speaker})
+        start += part.duration + pause
+    return Sample(speech, sentences, sorted(set(speakers)))
 
 
 def _sentence(random: np.random.Generator, language: str) -> str:
@@ -102,6 +112,12 @@ class Judge:
             WhisperModel(str(folder), device="cpu", compute_type=kind, cpu_threads=1)
             for kind in ("int8", "float32")
         )
+
+    def reads(self, sentence: Speech, language: str) -> bool:
+        """Return whether one sentence by itself is read right."""
+        audio = join([silence(_LEAD), sentence, silence(0.5)]).audio
+        segments, _ = self._exact.transcribe(audio, beam_size=1, language=language)
+        return "".join(segment.text for segment in segments).strip() == f"{sentence.text}."
 
     def accepts(self, sample: Sample, language: str) -> bool:
         """Return whether texts, language, segments and times are all right."""
@@ -181,7 +197,7 @@ def main() -> None:
     described: list[dict[str, object]] = []
     missing: list[str] = []
     for wanted in WANTED:
-        for tried, sample in enumerate(candidates(wanted), 1):
+        for tried, sample in enumerate(candidates(wanted, judge), 1):
             if judge.accepts(sample, wanted.language):
                 write = write_wav if wanted.file.endswith(".wav") else write_flac
                 write(folder / wanted.file, sample.speech)

@@ -75,13 +75,24 @@ STAGES = (
     ),
     Stage(
         "go far",
-        3200,
+        2200,
         1e-3,
         2e-5,
         (
             Share(0.35, 32, (1, 8)),
             Share(0.25, 40, (8, 16)),
             Share(0.2, 60, (14, 34), whole=True),
+            Share(0.2, 60, (0.5, 14), whole=True),
+        ),
+    ),
+    Stage(
+        "go on",
+        800,
+        6e-4,
+        2e-5,
+        (
+            Share(0.3, 32, (1, 8)),
+            Share(0.5, 60, (20, 44), whole=True),
             Share(0.2, 60, (0.5, 14), whole=True),
         ),
     ),
