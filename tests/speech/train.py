@@ -4,7 +4,7 @@ Each stage is a number of steps with its own learning rate and its own mixture o
 A stopped run goes on where its last checkpoint was.
 
 Two processes of one thread each learn from half a batch and share their gradients. On two
-cores that takes half the time of one process of two threads, whose small products wait
+cores that is faster than one process of two threads, whose small products wait
 for each other.
 """
 

@@ -10,7 +10,7 @@ if [ ! -x "$python" ]; then
     python3 -m venv "$work/venv"
     "$python" -m pip install --quiet -r tests/speech/requirements.txt
 fi
-# glibc gives freed memory back at once, and getting it anew costs a third of the time.
+# glibc gives freed memory back at once, and getting it anew for every batch is slow.
 export MALLOC_TRIM_THRESHOLD_=4000000000 MALLOC_MMAP_THRESHOLD_=4000000000
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1 OMP_NUM_THREADS=1
 "$python" -m tests.speech.train "$work" --model tests/speech/model
