@@ -20,6 +20,7 @@ import pytest
 
 from autostart_proxy import __version__, cli
 from autostart_proxy.config import schema
+from tests.ports import free_port
 
 ROOT = Path(__file__).parent.parent
 LIMIT_SECONDS = 30
@@ -48,12 +49,6 @@ PROGRAM = textwrap.dedent(
     ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
     """
 )
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 class Proxy:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.ports import free_port
 
 SPEECH = Path(__file__).parent / "speech"
 SAMPLE = next(
@@ -14,12 +15,6 @@ SAMPLE = next(
     for each in json.loads((SPEECH / "samples" / "samples.json").read_text())
     if each["file"] == "demo.wav"
 )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def demo(*more: str, audio: Path = SPEECH / "samples" / "demo.wav") -> tuple[int, str, str]:

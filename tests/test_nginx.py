@@ -16,6 +16,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from tests.ports import free_port
+
 SHIPPED = Path(__file__).parent.parent / "nginx"
 HOST = "whisper.example.org"
 PORTAL = "https://portal.example.org"
@@ -48,12 +50,6 @@ def nginx() -> str:
             pytest.fail("there is no nginx command", pytrace=False)
         pytest.skip("there is no nginx command")
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 @pytest.fixture(scope="module")

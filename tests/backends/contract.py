@@ -24,13 +24,6 @@ PATIENCE_SECONDS = 15.0
 """For what has no limit of its own; a busy machine must not fail the suite."""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def ignore() -> None:
     """For a `launched` that does not matter."""
 

@@ -28,7 +28,6 @@ from tests.backends.contract import (
     Contract,
     eventually,
     exit_of,
-    free_port,
     get,
     ignore,
     until,
@@ -36,6 +35,7 @@ from tests.backends.contract import (
 )
 from tests.backends.faulty_socket import FaultySocket
 from tests.backends.stack import IMAGE, Stack, after, program, published
+from tests.ports import free_port
 
 pytestmark = pytest.mark.docker
 

@@ -21,7 +21,8 @@ from autostart_proxy.backends.process import ProcessBackend
 from autostart_proxy.config import ServiceConfig
 from autostart_proxy.errors import BackendRefused, StartFailed
 from tests.backends import programs
-from tests.backends.contract import Contract, eventually, exit_of, free_port, get, ignore, until
+from tests.backends.contract import Contract, eventually, exit_of, get, ignore, until
+from tests.ports import free_port
 
 
 @pytest.fixture

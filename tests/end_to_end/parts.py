@@ -7,7 +7,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -31,6 +30,7 @@ import pytest
 from docker.models.containers import Container
 
 from autostart_proxy import control
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("program.py")
@@ -55,20 +55,6 @@ def witness() -> Iterator[docker.DockerClient]:
     """Docker's own SDK: what the proxy says of containers is checked by somebody else."""
     with contextlib.closing(docker.from_env()) as engine:
         yield engine
-
-
-PORTS = iter(random.sample(range(20000, 30000), 10000))
-"""In no order, so that two runs at once get on; below those that outgoing connections take."""
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody has, and nobody has been given."""
-    for port in PORTS:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("all ports are taken")
 
 
 def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.ports import free_port
+
 from . import media
 from .harness import wait_until
-from .program import free_port
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
