@@ -14,8 +14,9 @@ import numpy as np
 import uvicorn
 from numpy.typing import NDArray
 from speech_service.app import create_app
-from speech_service.engine import SAMPLE_RATE, ModelCard
+from speech_service.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard
 from speech_service.errors import ModelNotFound
+from speech_service.routes import legacy, live, realtime
 from speech_service.settings import Settings
 from speech_service.transcript import Options, Segment, Summary, Word
 
@@ -43,6 +44,7 @@ class FakeEngine:
     name: str = "fake"
     default_model: str = "tiny"
     models: tuple[str, ...] = ("tiny", "org/small")
+    abilities: Abilities = Abilities(live=True, speakers=False)
     pace: Callable[[], object] = lambda: None
     loading: Callable[[str], object] = lambda name: None
     loads: list[str] = field(default_factory=list)
@@ -50,8 +52,11 @@ class FakeEngine:
     heard: list[float] = field(default_factory=list)
     decoded: int = 0
 
-    def prepare(self) -> None:
+    def prepare(self, borrow: Borrow) -> None:
         """See `Engine.prepare`."""
+
+    def complete(self) -> None:
+        """See `Engine.complete`."""
 
     def resolve(self, model: str | None) -> str:
         """See `Engine.resolve`."""
@@ -98,7 +103,7 @@ class FakeEngine:
 
     def transcribe(
         self, audio: Iterator[NDArray[np.int16]], options: Options
-    ) -> Generator[Segment | Summary, None, None]:
+    ) -> Generator[Item, None, None]:
         """See `Recognizer.transcribe`."""
         self.asked.append(options)
         seconds = sum(len(block) for block in audio) / SAMPLE_RATE
@@ -113,7 +118,8 @@ class FakeEngine:
 @contextmanager
 def serve(engine: Any = None, **settings: Any) -> Iterator[httpx.Client]:
     """Run a service on a free port of the loopback; yield a client of it once it is ready."""
-    app = create_app(engine or FakeEngine(), Settings(**settings), "test")
+    families = (legacy.plain, legacy.asr, live.router, realtime.router)
+    app = create_app(engine or FakeEngine(), Settings(**settings), "test", families)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
         app, log_config=None, timeout_graceful_shutdown=5, root_path=settings.get("root_path", "")

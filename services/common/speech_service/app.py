@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -17,7 +17,8 @@ from starlette.responses import Response
 from . import __version__
 from .engine import Engine
 from .errors import SpeechError
-from .routes import legacy, live, models, openai, page, realtime, state
+from .routes import models, openai, page, state
+from .routes.docs import add_docs
 from .service import SpeechService
 from .serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .settings import Settings
@@ -28,13 +29,16 @@ _SPARE_THREADS = 8
 """Beside the workers: probing uploads, loading and fetching models, looking up names."""
 
 
-def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
+def create_app(
+    engine: Engine, settings: Settings, title: str, families: Sequence[APIRouter] = ()
+) -> FastAPI:
     """Return the whole service as an ASGI application.
 
     Args:
         engine: not touched before the application starts, and then only in threads.
         settings: of the environment, usually.
         title: name in the documentation.
+        families: routes beside OpenAI's, those of the models, of the state and of the page.
     """
     service = SpeechService(engine, settings)
 
@@ -51,19 +55,13 @@ def create_app(engine: Engine, settings: Settings, title: str) -> FastAPI:
         loop.set_default_executor(ThreadPoolExecutor(1))
         threads.shutdown(wait=False, cancel_futures=True)
 
-    app = FastAPI(title=title, version=__version__, lifespan=lifespan)
+    app = FastAPI(
+        title=title, version=__version__, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.service = service
-    for router in (
-        openai.router,
-        legacy.plain,
-        legacy.asr,
-        live.router,
-        realtime.router,
-        models.router,
-        state.router,
-        page.router,
-    ):
+    for router in (openai.router, *families, models.router, state.router, page.router):
         app.include_router(router)
+    add_docs(app, key_needed=settings.api_key is not None)
     _add_error_handlers(app)
     # The last one added is the first to see a request: preflights carry no key.
     if settings.api_key:

@@ -26,6 +26,7 @@ class Cue:
     start: int
     end: int
     text: str
+    speaker: str | None = None
 
 
 def cues(
@@ -38,11 +39,13 @@ def cues(
     Args:
         segments: in order of time; those without words are cut in proportion to their letters.
         max_seconds: longest time a cue stays up.
-        max_characters: longest text of a cue; a single longer word keeps a cue to itself.
+        max_characters: longest text of a cue, the speaker's name included; a single longer word
+            keeps a cue to itself.
     """
     earliest = 0
     for segment in segments:
-        for words in _split(_words(segment), max_seconds, max_characters):
+        room = max_characters - (len(f"{segment.speaker}: ") if segment.speaker else 0)
+        for words in _split(_words(segment), max_seconds, room):
             text = _text(words)
             if not text:
                 continue
@@ -50,7 +53,7 @@ def cues(
             longest = start + _milliseconds(max_seconds)
             end = max(min(_milliseconds(words[-1].end), longest), start + 1)
             earliest = end
-            yield Cue(start, end, text)
+            yield Cue(start, end, text, segment.speaker)
 
 
 def _words(segment: Segment) -> list[Word]:

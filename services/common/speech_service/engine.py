@@ -7,10 +7,11 @@ belong inside them: the port is bound before they are called.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from .transcript import Options, Segment, Summary
+from .transcript import Options, Progress, Segment, Summary
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +19,24 @@ if TYPE_CHECKING:
 
 SAMPLE_RATE = 16_000
 """Samples per second of all audio handed to an engine; one channel."""
+
+
+Item: TypeAlias = Segment | Progress | Summary
+"""What a recognizer yields."""
+
+Borrow: TypeAlias = Callable[[str], AbstractContextManager[Any]]
+"""Claims the model of a name for as long as the context lasts, loading it if need be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What an engine can do beside turning a recording into text.
+
+    `live`: it can tell where somebody speaks while audio comes in; `speakers`: it can tell who.
+    """
+
+    live: bool
+    speakers: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +53,8 @@ class Recognizer(Protocol):
 
     def transcribe(
         self, audio: Iterator[NDArray[np.int16]], options: Options
-    ) -> Generator[Segment | Summary, None, None]:
-        """Yield segments as they are decoded, and one `Summary` as the last item.
+    ) -> Generator[Item, None, None]:
+        """Yield segments as they are final, progress in between, one `Summary` as the last item.
 
         Args:
             audio: consecutive blocks of mono samples at `SAMPLE_RATE`, read as they are needed.
@@ -53,8 +72,17 @@ class Engine(Protocol):
     default_model: str
     """Public name of the model that is used where none is asked for."""
 
-    def prepare(self) -> None:
-        """Import what is heavy; called once, first, in a thread."""
+    abilities: Abilities
+
+    def prepare(self, borrow: Borrow) -> None:
+        """Import what every request needs; called once, first, in a thread.
+
+        Args:
+            borrow: for recognizers that work with more than one model; only from their threads.
+        """
+
+    def complete(self) -> None:
+        """Import what only some requests need; called once, after the models were preloaded."""
 
     def resolve(self, model: str | None) -> str:
         """Return the canonical name of a model; no network.
@@ -88,9 +116,12 @@ class Engine(Protocol):
         A stretch that reaches the end of `samples` may go on beyond it.
         """
 
-    def load(self, model: str) -> Recognizer:
+    def load(self, model: str) -> Any:
         """Load a model into memory, fetching it first where that is allowed.
 
+        Args:
+            model: canonical name; then a `Recognizer` is returned. A recognizer may borrow models
+                of other kinds under names that `resolve` never returns.
         Raises:
             ModelNotFound, ModelUnavailable: as `fetch`; also for a damaged model.
         """

@@ -1,4 +1,4 @@
-"""Writers of the answer formats: json, verbose_json, text, srt, vtt, tsv.
+"""Writers of the answer formats: json, verbose_json, diarized_json, text, srt, vtt, tsv.
 
 Pure functions of a `Transcript`; what they return is ready for the wire.
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 from enum import StrEnum
 from html import escape
+from itertools import groupby
 from json import dumps
 from typing import Any
 
@@ -17,13 +18,14 @@ from .transcript import Segment, Transcript, Word
 
 
 class ResponseFormat(StrEnum):
-    """The values of OpenAI's `response_format` that Whisper models know."""
+    """The values of OpenAI's `response_format`; the last is for engines that know speakers."""
 
     JSON = "json"
     TEXT = "text"
     SRT = "srt"
     VERBOSE_JSON = "verbose_json"
     VTT = "vtt"
+    DIARIZED_JSON = "diarized_json"
 
     @property
     def wants_words(self) -> bool:
@@ -85,6 +87,29 @@ def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
     return answer
 
 
+def diarized_json(transcript: Transcript) -> dict[str, Any]:
+    """Return OpenAI's `diarized_json` answer; a voice that nobody has is called `unknown`."""
+    return {
+        "task": "transcribe",
+        "duration": round(transcript.summary.duration, 3),
+        "text": transcript.text,
+        "segments": [diarized_segment(segment) for segment in transcript.segments],
+        "usage": duration_usage(transcript.summary.duration),
+    }
+
+
+def diarized_segment(segment: Segment) -> dict[str, Any]:
+    """Return one element of the `segments` of `diarized_json`, which is also a streamed event."""
+    return {
+        "type": "transcript.text.segment",
+        "id": f"seg_{segment.id + 1:03}",
+        "start": round(segment.start, 3),
+        "end": round(segment.end, 3),
+        "text": segment.text.strip(),
+        "speaker": segment.speaker or "unknown",
+    }
+
+
 def whisper_json(transcript: Transcript, words: bool) -> str:
     """Return the JSON that Whisper's own command writes; words inside their segments if asked."""
     segments = [
@@ -114,17 +139,18 @@ def segment_object(segment: Segment) -> dict[str, Any]:
 
 def word_object(word: Word) -> dict[str, Any]:
     """Return one element of `words`, without the space in front of the word."""
-    return {
-        "word": word.word.strip(),
-        "start": round(word.start, 3),
-        "end": round(word.end, 3),
-        "probability": word.probability,
-    }
+    heard = {} if word.probability is None else {"probability": word.probability}
+    times = {"start": round(word.start, 3), "end": round(word.end, 3)}
+    return {"word": word.word.strip(), **times, **heard}
 
 
 def text(transcript: Transcript) -> str:
-    """Return the bare text, ended by a line feed as OpenAI does."""
-    return transcript.text + "\n"
+    """Return the bare text, ended by a line feed as OpenAI does; a line for each speaker's turn."""
+    if not transcript.speakers:
+        return transcript.text + "\n"
+    turns = groupby(transcript.segments, lambda segment: segment.speaker)
+    said = ((who, "".join(segment.text for segment in segments).strip()) for who, segments in turns)
+    return "".join(f"{_named(text, who)}\n" for who, text in said)
 
 
 def srt(transcript: Transcript) -> str:
@@ -132,15 +158,19 @@ def srt(transcript: Transcript) -> str:
     return "".join(
         f"{number}\n{_clock(cue.start, ',')} --> {_clock(cue.end, ',')}\n"
         # An arrow in the text would be read as a line of times.
-        f"{cue.text.replace('-->', '->')}\n\n"
+        f"{_named(cue.text, cue.speaker).replace('-->', '->')}\n\n"
         for number, cue in enumerate(cues(transcript.segments), 1)
     )
 
 
 def vtt(transcript: Transcript) -> str:
-    """Return WebVTT (W3C WebVTT section 4): `HH:MM:SS.mmm`, text with `&`, `<`, `>` escaped."""
+    """Return WebVTT (W3C WebVTT section 4): `HH:MM:SS.mmm`, text with `&`, `<`, `>` escaped.
+
+    A cue's speaker is its voice span (section 4.2.2), which players can style.
+    """
     return "WEBVTT\n\n" + "".join(
-        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n{escape(cue.text, quote=False)}\n\n"
+        f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n"
+        f"{f'<v {cue.speaker}>' if cue.speaker else ''}{escape(cue.text, quote=False)}\n\n"
         for cue in cues(transcript.segments)
     )
 
@@ -149,7 +179,7 @@ def tsv(transcript: Transcript) -> str:
     """Return Whisper's table: start and end in milliseconds and text, separated by tabs."""
     rows = (
         f"{round(segment.start * 1000)}\t{round(segment.end * 1000)}\t"
-        f"{' '.join(segment.text.split())}\n"
+        f"{_named(' '.join(segment.text.split()), segment.speaker)}\n"
         for segment in transcript.segments
     )
     return "start\tend\ttext\n" + "".join(rows)
@@ -161,6 +191,10 @@ PLAIN_WRITERS: dict[str, tuple[Callable[[Transcript], str], str]] = {
     "vtt": (vtt, VTT),
 }
 """Formats that are text: their writer and media type."""
+
+
+def _named(text: str, speaker: str | None) -> str:
+    return f"{speaker}: {text}" if speaker else text
 
 
 def _clock(milliseconds: int, mark: str) -> str:

@@ -15,9 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from .errors import InvalidField, InvalidRequest
 from .formats import ResponseFormat
 from .settings import LanguageCode, Settings
-from .transcript import Options, VoiceActivity
+from .transcript import Options, Speakers, VoiceActivity
 
 F = TypeVar("F", bound=BaseModel)
+
+_MOST_SPEAKERS = 100
 
 
 def _as_list(value: Any) -> Any:
@@ -77,8 +79,14 @@ class TranslationForm(SpeechForm):
     """The fields of `POST /v1/audio/translations`."""
 
     def asked(self, settings: Settings) -> Asked:
-        """Return what the client wants."""
+        """Return what the client wants.
+
+        Raises:
+            InvalidRequest: speakers, which OpenAI's translations have no place for.
+        """
         answer = self.format(settings)
+        if answer is ResponseFormat.DIARIZED_JSON:
+            raise InvalidRequest("translations have no diarized_json", "response_format")
         options = Options(
             task="translate",
             prompt=self.prompt,
@@ -89,7 +97,31 @@ class TranslationForm(SpeechForm):
         return Asked(self.model, options, answer, stream=self.stream)
 
 
-class TranscriptionForm(SpeechForm):
+class SpeakerFields(BaseModel):
+    """Who speaks; for services that can tell speakers apart."""
+
+    diarize: bool = Field(default=False, description="tell speakers apart, where the service can")
+    num_speakers: int | None = Field(
+        default=None, ge=1, le=_MOST_SPEAKERS, description="exactly so many"
+    )
+    min_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
+    max_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
+
+    def speakers(self) -> Speakers:
+        """Return how many people speak.
+
+        Raises:
+            InvalidField: the limits contradict each other.
+        """
+        least, most = self.min_speakers or 1, self.max_speakers or _MOST_SPEAKERS
+        if not least <= (self.num_speakers or least) <= most:
+            raise InvalidField(
+                "min_speakers, num_speakers and max_speakers contradict each other", "num_speakers"
+            )
+        return Speakers(self.num_speakers, self.min_speakers, self.max_speakers)
+
+
+class TranscriptionForm(SpeechForm, SpeakerFields):
     """The fields of `POST /v1/audio/transcriptions`."""
 
     language: LanguageCode | None = Field(default=None, description="ISO 639-1; else detected")
@@ -110,9 +142,11 @@ class TranscriptionForm(SpeechForm):
 
         Raises:
             InvalidRequest: word times in a format that has no place for them.
+            InvalidField: numbers of speakers that contradict each other.
         """
         answer = self.format(settings)
         words = "word" in self.timestamp_granularities
+        diarize = self.diarize or answer is ResponseFormat.DIARIZED_JSON
         if words and answer is not ResponseFormat.VERBOSE_JSON:
             raise InvalidRequest(
                 "word timestamps need response_format=verbose_json", "timestamp_granularities"
@@ -123,7 +157,9 @@ class TranscriptionForm(SpeechForm):
             hotwords=self.hotwords,
             temperature=self.temperature,
             voice_activity=self._voice_activity(),
-            words=words or answer.wants_words,
+            # A turn may end within a sentence: whose a word is, its own time tells.
+            words=words or answer.wants_words or diarize,
+            speakers=self.speakers() if diarize else None,
             without_timestamps=self.without_timestamps,
         )
         return Asked(self.model, options, answer, words, self.stream)

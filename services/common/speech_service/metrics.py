@@ -47,6 +47,13 @@ class Metrics:
             buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0),
             registry=self.registry,
         )
+        self.stage_seconds = Histogram(
+            "speech_stage_seconds",
+            "Time spent in a stage of a transcription, waiting for its model included.",
+            ["stage"],
+            buckets=(0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0),
+            registry=self.registry,
+        )
         self.model_loads = Counter(
             "speech_model_loads", "Attempts to load a model.", ["result"], registry=self.registry
         )

@@ -14,20 +14,20 @@ import time
 from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from .audio import Recording
-from .engine import Engine
+from .engine import Engine, Item
 from .errors import ModelUnavailable, QueueFull, ShuttingDown, SpeechError
 from .jobs import Jobs
 from .metrics import Metrics
 from .settings import Settings
 from .slot import ModelPool
-from .transcript import Options, Segment, Summary, Transcript
+from .transcript import Options, Progress, Segment, Stage, Summary, Transcript
 
 log = logging.getLogger(__name__)
 
-Arrival: TypeAlias = Segment | Summary | Exception | None
+Arrival: TypeAlias = Item | Exception | None
 """What a job's thread sends: None ends it."""
 
 _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
@@ -53,7 +53,7 @@ class SpeechService:
         self.settings = settings
         self.metrics = Metrics()
         self.jobs = Jobs(settings.num_workers, settings.max_queued)
-        self.models = ModelPool(engine.load, settings.ttl, self.metrics.model_load)
+        self.models: ModelPool[Any] = ModelPool(engine.load, settings.ttl, self.metrics.model_load)
         self.metrics.queued.set_function(lambda: self.jobs.waiting)
         self.metrics.running.set_function(lambda: self.jobs.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))
@@ -62,19 +62,19 @@ class SpeechService:
         self.readiness = Readiness()
         self.closing = False
         self._stopping = threading.Event()
-        self._preloading: asyncio.Task[None] | None = None
+        self._preparing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to load the default model and those of PRELOAD_MODELS; return at once."""
-        self._preloading = asyncio.get_running_loop().create_task(self._preload())
+        self._preparing = asyncio.get_running_loop().create_task(self._prepare())
 
     async def close(self) -> None:
         """Stop whatever still runs; jobs end at their next segment."""
         self.closing = True
         self._stopping.set()
-        if self._preloading:
-            self._preloading.cancel()
-            await asyncio.gather(self._preloading, return_exceptions=True)
+        if self._preparing:
+            self._preparing.cancel()
+            await asyncio.gather(self._preparing, return_exceptions=True)
 
     @contextmanager
     def live_session(self) -> Iterator[None]:
@@ -134,15 +134,26 @@ class SpeechService:
         """
         return await (await self.submit(recording, model, options)).transcript()
 
+    async def _prepare(self) -> None:
+        """Import and load what is needed, and say so; a failure is the operator's to mend."""
+        try:
+            await asyncio.to_thread(self.engine.prepare, self.models.borrow)
+            await self._preload()
+            self.readiness = Readiness(False, "libraries are being imported")
+            await asyncio.to_thread(self.engine.complete)
+        except Exception:
+            log.exception("the service cannot be prepared")
+            self.readiness = Readiness(False, "the service cannot be prepared; its log says why")
+        else:
+            self.readiness = Readiness(True, "")
+
     async def _preload(self) -> None:
         """Load what is configured; where a model cannot be had now, try again and again."""
-        await asyncio.to_thread(self.engine.prepare)
         for name in [None, *self.settings.preload_models]:
             attempt = 0
             while not await self._preload_one(name):
                 await asyncio.sleep(_RETRY_SECONDS[min(attempt, len(_RETRY_SECONDS) - 1)])
                 attempt += 1
-        self.readiness = Readiness(True, "")
 
     async def _preload_one(self, name: str | None) -> bool:
         """Load one model and let its idle clock start; False if it is worth trying again."""
@@ -164,6 +175,8 @@ async def _for_ever() -> bool:
 class Job:
     """A running transcription: iterate over its segments, or wait for its `transcript`.
 
+    `watch` yields the progress of its stages as well.
+
     Args:
         items: what the recognizer yields; run and closed in a thread.
         options: what was asked.
@@ -174,7 +187,7 @@ class Job:
 
     def __init__(
         self,
-        items: Generator[Segment | Summary, None, None],
+        items: Generator[Item, None, None],
         options: Options,
         held: ExitStack,
         stopping: threading.Event,
@@ -192,7 +205,13 @@ class Job:
         self._thread.add_done_callback(lambda thread: held.close())
 
     async def __aiter__(self) -> AsyncIterator[Segment]:
-        """Yield segments as they are decoded.
+        """Yield segments as they are decoded; errors as `watch`."""
+        async for item in self.watch():
+            if isinstance(item, Segment):
+                yield item
+
+    async def watch(self) -> AsyncIterator[Segment | Progress]:
+        """Yield segments as they are decoded, and how far the stages have come.
 
         Raises:
             SpeechError: what stopped the job.
@@ -202,6 +221,8 @@ class Job:
                 case Segment() as segment:
                     self.segments.append(segment)
                     yield segment
+                case Progress() as progress:
+                    yield progress
                 case Summary() as summary:
                     self.summary = summary
                 case None:
@@ -228,13 +249,16 @@ class Job:
         """Let the job end at its next segment; harmless once it has ended."""
         self._cancelled.set()
 
-    def _work(self, items: Generator[Segment | Summary, None, None]) -> None:
+    def _work(self, items: Generator[Item, None, None]) -> None:
         """Run in a thread until the recording, or the interest in it, ends."""
         started = time.monotonic()
+        begun: dict[Stage, float] = {}
         try:
             with closing(items):
                 for item in items:
                     self._send(item)
+                    if isinstance(item, Progress):
+                        self._time(item, begun)
                     if isinstance(item, Summary):
                         self._metrics.recording(item.duration, time.monotonic() - started)
                     elif self._cancelled.is_set() or self._stopping.is_set():
@@ -243,6 +267,14 @@ class Job:
             self._send(None)
         except Exception as error:
             self._send(error)
+
+    def _time(self, progress: Progress, begun: dict[Stage, float]) -> None:
+        """Record how long a stage took once it is over."""
+        since = begun.setdefault(progress.stage, time.monotonic())
+        if progress.done >= 1:
+            seconds = time.monotonic() - since
+            log.info("stage", extra={"stage": progress.stage, "seconds": round(seconds, 3)})
+            self._metrics.stage_seconds.labels(progress.stage).observe(seconds)
 
     def _send(self, item: Arrival) -> None:
         """Hand something from the thread to the event loop, if that still runs."""

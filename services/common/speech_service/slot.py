@@ -13,7 +13,8 @@ import ctypes
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Generic, TypeVar
 
 from .errors import Conflict, NotFound
@@ -81,6 +82,7 @@ class ModelPool(Generic[M]):
             whatever `load` raises.
         Cancellation: ends the claim; a load under way goes on.
         """
+        self._loop = asyncio.get_running_loop()
         slot = self._slots.get(name) or self._start_loading(name)
         slot.users += 1
         if slot.timer:
@@ -92,6 +94,19 @@ class ModelPool(Generic[M]):
             self._leave(name, slot)
             raise
         return Lease(model, lambda: self._leave(name, slot))
+
+    @contextmanager
+    def borrow(self, name: str) -> Iterator[M]:
+        """Claim a model in a worker thread, whose own claim on another model has come first.
+
+        Raises:
+            whatever `load` raises.
+        """
+        lease = asyncio.run_coroutine_threadsafe(self.acquire(name), self._loop).result()
+        try:
+            yield lease.model
+        finally:
+            self._loop.call_soon_threadsafe(lease.release)
 
     async def unload(self, name: str) -> None:
         """Drop a model from memory and return when its memory is free.

@@ -37,10 +37,13 @@ def event(data: Any) -> bytes:
 async def openai_events(job: Job) -> AsyncIterator[bytes]:
     """Yield `transcript.text.delta` per segment and `transcript.text.done` at the end.
 
-    The deltas put together are the text of the last event.
+    The deltas put together are the text of the last event. Where speakers were asked for, each
+    segment comes before its delta as the `transcript.text.segment` of OpenAI's diarizing models.
     """
     begun = False
     async for segment in job:
+        if job.options.speakers:
+            yield event(formats.diarized_segment(segment))
         delta = segment.text if begun else segment.text.lstrip()
         begun = begun or bool(delta)
         yield event({"type": "transcript.text.delta", "delta": delta})
@@ -64,6 +67,8 @@ def _alone(transcript: Transcript, segment: Segment, answer: ResponseFormat) -> 
             return {"text": segment.text}
         case ResponseFormat.VERBOSE_JSON:
             return formats.verbose_json(transcript)
+        case ResponseFormat.DIARIZED_JSON:
+            return formats.diarized_segment(segment)
         case other:
             return formats.PLAIN_WRITERS[other][0](transcript)
 

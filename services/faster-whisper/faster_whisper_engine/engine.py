@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from speech_service.engine import ModelCard
+from speech_service.engine import Abilities, Borrow, ModelCard
 from speech_service.errors import ModelUnavailable
 
 from .catalog import Catalog
@@ -26,15 +26,19 @@ class FasterWhisper:
     """The engine: see `speech_service.engine.Engine`."""
 
     name = "faster-whisper"
+    abilities = Abilities(live=True, speakers=False)
 
     def __init__(self, settings: EngineSettings) -> None:
         self._settings = settings
         self._catalog = Catalog(settings)
         self.default_model = self._catalog.default
 
-    def prepare(self) -> None:
+    def prepare(self, borrow: Borrow) -> None:
         """Import the library, a quarter of a second that no request should wait for."""
         import faster_whisper  # noqa: F401
+
+    def complete(self) -> None:
+        """See `Engine.complete`; there is nothing more."""
 
     def resolve(self, model: str | None) -> str:
         """See `Engine.resolve`."""

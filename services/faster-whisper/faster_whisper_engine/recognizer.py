@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from speech_service.engine import SAMPLE_RATE
+from speech_service.engine import SAMPLE_RATE, Item
 from speech_service.transcript import Options, Segment, Summary, Word
 from speech_service.windows import Window, windows
 
@@ -31,11 +31,11 @@ class WhisperRecognizer:
     """A loaded model; several threads may use it at once."""
 
     def __init__(self, whisper: library.WhisperModel) -> None:
-        self._whisper = whisper
+        self.whisper = whisper
 
     def transcribe(
         self, audio: Iterator[NDArray[np.int16]], options: Options
-    ) -> Generator[Segment | Summary, None, None]:
+    ) -> Generator[Item, None, None]:
         """See `Recognizer.transcribe`."""
         if options.language_only:
             yield self._language(next(windows(audio, _LANGUAGE_SECONDS)))
@@ -63,7 +63,7 @@ class WhisperRecognizer:
         self, samples: NDArray[np.float32], options: Options, language: str
     ) -> tuple[Iterator[library.Segment], library.TranscriptionInfo]:
         """Decode one window, in the language asked for or that of the windows before."""
-        segments, info = self._whisper.transcribe(
+        segments, info = self.whisper.transcribe(
             samples,
             task=options.task,
             language=options.language or language or None,
@@ -77,10 +77,10 @@ class WhisperRecognizer:
 
     def _language(self, window: Window) -> Summary:
         """Detect the language of the first 30 seconds that hold speech."""
-        if not self._whisper.model.is_multilingual:
+        if not self.whisper.model.is_multilingual:
             language, probability = "en", 1.0
         else:
-            language, probability, _ = self._whisper.detect_language(
+            language, probability, _ = self.whisper.detect_language(
                 window.samples, vad_filter=True
             )
         seconds = len(window.samples) / SAMPLE_RATE

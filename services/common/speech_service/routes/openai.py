@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import formats
 from ..audio import MediaFile
+from ..errors import InvalidRequest
 from ..formats import ResponseFormat
 from ..forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
 from ..service import SpeechService
@@ -107,13 +108,20 @@ async def _speech(
 ) -> Response:
     service.jobs.check()
     upload, fields = await read_form(request, service.settings.max_upload_bytes)
-    asked = upload.checked(lambda: parse(kind, fields).asked(service.settings))
+    asked = upload.checked(lambda: _asked(service, parse(kind, fields)))
     starting = service.submit(MediaFile(upload.file), asked.model, asked.options)
     job = await unless_client_leaves(request, starting)
     if asked.stream:
         fws = stream_format == "fws"
         return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)
     return answer(await unless_client_leaves(request, job.transcript()), asked)
+
+
+def _asked(service: SpeechService, form: TranscriptionForm | TranslationForm) -> Asked:
+    asked = form.asked(service.settings)
+    if asked.options.speakers and not service.engine.abilities.speakers:
+        raise InvalidRequest("this service cannot tell speakers apart", "response_format")
+    return asked
 
 
 def answer(transcript: Transcript, asked: Asked) -> Response:
@@ -123,6 +131,8 @@ def answer(transcript: Transcript, asked: Asked) -> Response:
             return JSONResponse(formats.json(transcript))
         case ResponseFormat.VERBOSE_JSON:
             return JSONResponse(formats.verbose_json(transcript, asked.words))
+        case ResponseFormat.DIARIZED_JSON:
+            return JSONResponse(formats.diarized_json(transcript))
         case other:
             write, media_type = formats.PLAIN_WRITERS[other]
             return Response(write(transcript), headers={"Content-Type": media_type})
