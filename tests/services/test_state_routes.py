@@ -122,10 +122,12 @@ def test_metrics_count_what_was_done() -> None:
     assert "no/such" not in text
 
 
-def test_a_key_is_needed_for_everything_but_health() -> None:
+def test_a_key_is_needed_for_everything_but_health_and_pages_without_data() -> None:
     with serve(api_key="s3cret", allow_origins=["https://page.example"]) as http:
         assert http.get("/health").text == "OK"
-        for path in ("/ready", "/v1/models", "/metrics", "/docs", "/nothing"):
+        for path in ("/", "/docs", "/docs/start.js", "/openapi.json"):
+            assert http.get(path).status_code == 200
+        for path in ("/ready", "/v1/models", "/metrics", "/nothing", "/health/", "/openapi.jsonx"):
             refused = http.get(path)
             assert refused.status_code == 401
             assert refused.json()["error"]["code"] == "invalid_api_key"

@@ -7,6 +7,9 @@ way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means 
 from __future__ import annotations
 
 import math
+from typing import Any
+
+from pydantic import BaseModel
 
 
 class SpeechError(Exception):
@@ -203,3 +206,31 @@ class NoSpace(SpeechError):
     @property
     def headers(self) -> dict[str, str]:
         return {"Connection": "close"}
+
+
+class ErrorObject(BaseModel):
+    """What is wrong, for a person and for a program."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str
+
+
+class ErrorBody(BaseModel):
+    """The body of every refusal, in OpenAI's shape."""
+
+    error: ErrorObject
+
+
+def described(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
+    """Return the OpenAPI responses of a route that fails in these ways, an example for each."""
+    responses: dict[int | str, dict[str, Any]] = {}
+    for kind in kinds:
+        meaning = (kind.__doc__ or "").partition("\n")[0].strip().removesuffix(".")
+        error = {"message": meaning, "type": kind.type, "param": None, "code": kind.code}
+        known = responses.setdefault(kind.status, {"model": ErrorBody, "description": ""})
+        known["description"] = "; or: ".join(filter(None, (known["description"], meaning)))
+        content = known.setdefault("content", {"application/json": {"examples": {}}})
+        content["application/json"]["examples"][kind.code] = {"value": {"error": error}}
+    return responses

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import re
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -23,6 +24,10 @@ log = logging.getLogger("speech_service.access")
 
 REALTIME_KEY_PREFIX = "openai-insecure-api-key."
 """How browsers, which cannot set headers on a WebSocket, hand OpenAI's Realtime API a key."""
+
+_OPEN = re.compile(r"/|/health|/docs|/docs/.*|/openapi\.json")
+"""What needs no key over HTTP: whether the service lives, and pages that hold no data. They ask for
+the key themselves, since nobody can give a browser one before it has loaded a page."""
 
 
 class ClientLeft(Exception):
@@ -115,7 +120,7 @@ class Access:
 
 
 class BearerAuth:
-    """ASGI middleware: everything but `/health` needs the API key."""
+    """ASGI middleware: everything but `/health`, the page and the docs needs the API key."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self._app = app
@@ -141,7 +146,7 @@ class BearerAuth:
 
     def _open(self, scope: Scope) -> bool:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))
-        return scope["type"] == "http" and path == "/health"
+        return scope["type"] == "http" and _OPEN.fullmatch(path) is not None
 
     def _authorized(self, scope: Scope) -> bool:
         scheme, _, token = _header(scope, b"authorization").partition(b" ")
