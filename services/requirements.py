@@ -1,4 +1,4 @@
-"""Print what the given distributions need, without themselves, for a cached image layer.
+"""Print what the given distributions need from elsewhere, for an image layer that outlives our code.
 
 python requirements.py EXTRA FOLDER...
 """
@@ -10,13 +10,15 @@ import sys
 import tomllib
 from pathlib import Path
 
+OWN = frozenset({"faster-whisper-engine", "speech-service", "whisperx-engine"})
+"""The distributions of this folder, which no index has."""
+
 
 def requirements(extra: str, folders: list[Path]) -> list[str]:
     """Return the requirements of all folders and of their optional group `extra`."""
     projects = [
         tomllib.loads((folder / "pyproject.toml").read_text())["project"] for folder in folders
     ]
-    own = {project["name"] for project in projects}
     wanted = [
         requirement
         for project in projects
@@ -25,7 +27,7 @@ def requirements(extra: str, folders: list[Path]) -> list[str]:
             *project.get("optional-dependencies", {}).get(extra, ()),
         )
     ]
-    return [wish for wish in wanted if re.split(r"[^\w.-]", wish, maxsplit=1)[0] not in own]
+    return [wish for wish in wanted if re.split(r"[^\w.-]", wish, maxsplit=1)[0] not in OWN]
 
 
 if __name__ == "__main__":
