@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import expect
 
 from . import media
+from .browser import browser
 from .harness import FakeEngine, segment, serve
 from .test_live import Recorder, sound
 
 TEXT = "one two three four five"
-
-
-def chromium() -> str:
-    """The path of a Chromium; without one the test is skipped, or fails where `CI` is set."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser")
-    if found:
-        return found
-    if os.environ.get("CI"):
-        pytest.fail("needs Chromium: apt-get install chromium", pytrace=False)
-    pytest.skip("needs Chromium")
-
-
-@contextmanager
-def browser(http: httpx.Client, *flags: str) -> Iterator[Page]:
-    """A phone-sized page that has loaded the service's page; any script error fails the test."""
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--no-proxy-server", *flags]
-        )
-        context = running.new_context(
-            viewport={"width": 390, "height": 780}, permissions=["microphone"]
-        )
-        page = context.new_page()
-        errors: list[str] = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("request", lambda request: requests.append(request.url))
-        requests: list[str] = []
-        page.goto(str(http.base_url) + "/")
-        yield page
-        assert errors == []
-        own = (str(http.base_url), "data:", "blob:")
-        assert [url for url in requests if not url.startswith(own)] == []
-        running.close()
 
 
 @pytest.fixture
@@ -61,7 +24,7 @@ def recording(tmp_path: Path) -> Path:
 
 def test_a_file_is_transcribed_and_its_subtitles_saved(recording: Path, tmp_path: Path) -> None:
     engine = FakeEngine()
-    with serve(engine) as http, browser(http) as page:
+    with serve(engine) as http, browser(str(http.base_url)) as page:
         expect(page.locator("#model option")).to_have_text(["default", "tiny", "org/small"])
         page.set_input_files("#file", recording)
         page.select_option("#language", "de")
@@ -82,7 +45,7 @@ def test_a_file_is_transcribed_and_its_subtitles_saved(recording: Path, tmp_path
 
 
 def test_the_page_fits_a_phone() -> None:
-    with serve() as http, browser(http) as page:
+    with serve() as http, browser(str(http.base_url)) as page:
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= 390
 
@@ -90,7 +53,7 @@ def test_the_page_fits_a_phone() -> None:
 def test_an_error_is_shown(tmp_path: Path) -> None:
     broken = tmp_path / "notes.txt"
     broken.write_text("no audio at all")
-    with serve() as http, browser(http) as page:
+    with serve() as http, browser(str(http.base_url)) as page:
         page.set_input_files("#file", broken)
         page.click("#send")
         expect(page.locator("#status")).to_contain_text("no audio or video format")
@@ -98,7 +61,7 @@ def test_an_error_is_shown(tmp_path: Path) -> None:
 
 def test_markup_in_a_transcript_is_text(recording: Path) -> None:
     engine = FakeEngine(says=(segment("<img src=x onerror=alert(1)>"),))
-    with serve(engine) as http, browser(http) as page:
+    with serve(engine) as http, browser(str(http.base_url)) as page:
         page.set_input_files("#file", recording)
         page.click("#send")
         expect(page.locator("#out")).to_have_text("<img src=x onerror=alert(1)>")
@@ -113,7 +76,7 @@ def test_what_is_spoken_into_the_microphone_appears(tmp_path: Path) -> None:
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={spoken}",
     )
-    with serve(Recorder()) as http, browser(http, *flags) as page:
+    with serve(Recorder()) as http, browser(str(http.base_url), *flags) as page:
         page.click("#record")
         expect(page.locator("#status")).to_have_text("Listening…", timeout=10_000)
         expect(page.locator("#out")).to_contain_text("utterance", timeout=15_000)

@@ -9,8 +9,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from pydantic import BaseModel
-
 
 class SpeechError(Exception):
     """A request that cannot be served; never carries a path, a token or a stack trace.
@@ -208,29 +206,56 @@ class NoSpace(SpeechError):
         return {"Connection": "close"}
 
 
-class ErrorObject(BaseModel):
-    """What is wrong, for a person and for a program."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str
-
-
-class ErrorBody(BaseModel):
-    """The body of every refusal, in OpenAI's shape."""
-
-    error: ErrorObject
+_SCHEMA = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"]},
+                "code": {"type": "string"},
+            },
+        }
+    },
+}
 
 
 def described(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI responses of a route that fails in these ways, an example for each."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for kind in kinds:
-        meaning = (kind.__doc__ or "").partition("\n")[0].strip().removesuffix(".")
-        error = {"message": meaning, "type": kind.type, "param": None, "code": kind.code}
-        known = responses.setdefault(kind.status, {"model": ErrorBody, "description": ""})
-        known["description"] = "; or: ".join(filter(None, (known["description"], meaning)))
-        content = known.setdefault("content", {"application/json": {"examples": {}}})
-        content["application/json"]["examples"][kind.code] = {"value": {"error": error}}
+    for status in sorted({kind.status for kind in kinds}):
+        meanings = {
+            kind: (kind.__doc__ or "").partition("\n")[0].strip().removesuffix(".")
+            for kind in kinds
+            if kind.status == status
+        }
+        examples = {
+            kind.code: {"value": {"error": {"message": says, "type": kind.type, "code": kind.code}}}
+            for kind, says in meanings.items()
+        }
+        responses[status] = {
+            "description": "; or: ".join(meanings.values()),
+            "content": {"application/json": {"schema": _SCHEMA, "examples": examples}},
+        }
     return responses
+
+
+SPEECH_ERRORS = described(
+    InvalidRequest,
+    EmptyFile,
+    ModelNotFound,
+    TooLarge,
+    TooLong,
+    NotAudio,
+    InvalidField,
+    NoAudio,
+    QueueFull,
+    ModelUnavailable,
+    ShuttingDown,
+    NoSpace,
+)
+"""How a route that takes a recording may refuse it."""

@@ -63,9 +63,11 @@ class SpeechForm(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    model: str | None = Field(default=None, description="a model id; `whisper-1` is the default")
+    model: str | None = Field(
+        default=None, description="a model id; `whisper-1` is the default", examples=["whisper-1"]
+    )
     prompt: str | None = Field(default=None, description="text that comes before the recording")
-    response_format: ResponseFormat | None = None
+    response_format: ResponseFormat | None = Field(default=None, examples=["verbose_json"])
     temperature: float = Field(default=0.0, ge=0, le=1)
     stream: bool = Field(default=False, description="answer with server-sent events")
     vad_filter: bool = Field(default=True, description="leave out silence before decoding")
@@ -124,8 +126,12 @@ class SpeakerFields(BaseModel):
 class TranscriptionForm(SpeechForm, SpeakerFields):
     """The fields of `POST /v1/audio/transcriptions`."""
 
-    language: LanguageCode | None = Field(default=None, description="ISO 639-1; else detected")
-    hotwords: str | None = Field(default=None, description="words to expect")
+    language: LanguageCode | None = Field(
+        default=None, description="ISO 639-1; else detected", examples=["en"]
+    )
+    hotwords: str | None = Field(
+        default=None, description="words to expect", examples=["Fresnel, Eddystone"]
+    )
     timestamp_granularities: Annotated[
         list[Literal["word", "segment"]], BeforeValidator(_as_list)
     ] = Field(default=["segment"], description="`word` needs `verbose_json`")
@@ -204,14 +210,30 @@ def openapi_file(field: str) -> dict[str, Any]:
 
 def _multipart(file_field: str, properties: dict[str, Any]) -> dict[str, Any]:
     file = {"type": "string", "format": "binary", "description": "audio or video"}
+    fields = {name: _form_field(field) for name, field in properties.items()}
     schema = {
         "type": "object",
         "required": [file_field],
-        "properties": {file_field: file, **properties},
+        "properties": {file_field: file, **fields},
     }
-    return {
-        "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+    filled = {
+        name: field["examples"][0] for name, field in properties.items() if "examples" in field
     }
+    body = {"schema": schema, "example": {file_field: "speech.wav", **filled}}
+    return {"requestBody": {"required": True, "content": {"multipart/form-data": body}}}
+
+
+def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
+    """Describe a field as a form carries it: what JSON calls null is left empty there.
+
+    An empty field counts as absent. Saying so by an example keeps Swagger UI from filling the
+    field with the word "string" when somebody tries the route.
+    """
+    if schema.get("default", ...) is not None:
+        return schema
+    kinds = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
+    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
+    return {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), **rest, "examples": [""]}
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:

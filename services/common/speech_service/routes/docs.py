@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
+from ..errors import Unauthorized, described
+
 router = APIRouter(include_in_schema=False)
 
 # Swagger UI styles its elements one by one, and draws its icons from data: addresses.
@@ -25,6 +27,7 @@ _POLICY = (
 )
 _PAGES = files("speech_service") / "pages"
 _SCHEME = "ApiKey"
+[_REFUSAL] = described(Unauthorized).values()
 
 
 def add_docs(app: FastAPI, key_needed: bool) -> None:
@@ -40,8 +43,10 @@ def _with_key(document: dict[str, Any]) -> dict[str, Any]:
     """Name the API key in an OpenAPI document, so that Swagger UI asks for it."""
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
     schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "the API_KEY"}
-    document["security"] = [{_SCHEME: []}]
-    document["paths"]["/health"]["get"]["security"] = []
+    for path, operations in document["paths"].items():
+        for operation in operations.values() if path != "/health" else ():
+            operation["security"] = [{_SCHEME: []}]
+            operation["responses"]["401"] = _REFUSAL
     return document
 
 

@@ -18,11 +18,11 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from .. import formats
 from ..audio import MediaFile, RawFile, Recording
-from ..errors import NotFound, SpeechError
+from ..errors import SPEECH_ERRORS, NotFound, SpeechError
 from ..forms import openapi_body, openapi_file, parse
 from ..languages import NAMES
 from ..remote import fetch
@@ -61,7 +61,9 @@ class PlainForm(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     model: str | None = None
-    language: LanguageCode | None = Field(default=None, description="ISO 639-1; else detected")
+    language: LanguageCode | None = Field(
+        default=None, description="ISO 639-1; else detected", examples=["en"]
+    )
     task: Literal["transcribe", "translate"] = "transcribe"
     vad_filter: bool = True
 
@@ -77,7 +79,11 @@ class PlainForm(BaseModel):
 class UrlForm(PlainForm):
     """The body of `POST /transcribe/url`."""
 
-    url: str = Field(max_length=4096, examples=["https://example.org/talk.mp3"])
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"url": "https://example.org/talk.mp3", "language": "en"}}
+    )
+
+    url: str = Field(max_length=4096)
 
 
 _PLAIN_EXAMPLE = {
@@ -97,9 +103,15 @@ _PLAIN_EXAMPLE = {
 }
 _PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"content": {"application/json": {"example": _PLAIN_EXAMPLE}}},
-    "4XX": {
-        "description": "what is wrong",
-        "content": {"application/json": {"example": {"success": False, "error": "…"}}},
+    **{
+        statuses: {
+            "description": meaning,
+            "content": {"application/json": {"example": {"success": False, "error": error}}},
+        }
+        for statuses, meaning, error in (
+            ("4XX", "the request cannot be served", "the file is empty"),
+            ("5XX", "not now", "the service is shutting down"),
+        )
     },
 }
 
@@ -187,6 +199,14 @@ class AsrQuery(BaseModel):
     "/asr",
     summary="Transcribe as whisper-asr-webservice does",
     openapi_extra=openapi_file("audio_file"),
+    response_class=PlainTextResponse,
+    responses={
+        200: {
+            "description": "the transcript as an attachment",
+            "content": {"text/plain": {"example": "One two three.\n"}},
+        },
+        **SPEECH_ERRORS,
+    },
 )
 async def asr_transcribe(
     query: Annotated[AsrQuery, Query()], request: Request, service: Service
@@ -232,6 +252,20 @@ def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
     "/detect-language",
     summary="Which language is spoken",
     openapi_extra=openapi_file("audio_file"),
+    responses={
+        200: {
+            "content": {
+                "application/json": {
+                    "example": {
+                        "detected_language": "english",
+                        "language_code": "en",
+                        "confidence": 0.98,
+                    }
+                }
+            }
+        },
+        **SPEECH_ERRORS,
+    },
 )
 async def detect_language(
     request: Request, service: Service, encode: bool = True

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..engine import ModelCard
-from ..errors import Conflict, ModelNotFound
+from ..errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable, described
 from ..service import SpeechService
 from ..serving import translated
 from ..sse import event
@@ -18,16 +18,32 @@ from . import Service
 
 router = APIRouter(tags=["models"])
 
+_NAME = "Systran/faster-whisper-small"
+Name = Annotated[str, Path(description="a model id or an alias", examples=[_NAME])]
+_CARD = {"id": _NAME, "object": "model", "created": 1_700_000_000, "owned_by": "Systran"}
 
-@router.get("/v1/models", summary="Models on this machine")
+
+def _answer(example: Any) -> dict[int | str, dict[str, Any]]:
+    return {200: {"content": {"application/json": {"example": example}}}}
+
+
+@router.get(
+    "/v1/models",
+    summary="Models on this machine",
+    responses=_answer({"object": "list", "data": [_CARD]}),
+)
 async def list_models(service: Service) -> dict[str, Any]:
     """List the models that need no download, in OpenAI's shape; asks no network."""
     cards = await asyncio.to_thread(service.engine.local_models)
     return {"object": "list", "data": [_model(card.id, card) for card in cards]}
 
 
-@router.get("/v1/models/{model:path}", summary="One model on this machine")
-async def one_model(model: str, service: Service) -> dict[str, Any]:
+@router.get(
+    "/v1/models/{model:path}",
+    summary="One model on this machine",
+    responses=_answer(_CARD) | described(ModelNotFound, InvalidField),
+)
+async def one_model(model: Name, service: Service) -> dict[str, Any]:
     """Describe a model by its id or an alias; 404 if it is not here."""
     name = await service.resolve(model)
     cards = await asyncio.to_thread(service.engine.local_models)
@@ -39,14 +55,20 @@ async def one_model(model: str, service: Service) -> dict[str, Any]:
     return _model(model, card)
 
 
-@router.get("/api/ps", summary="Models in memory")
+@router.get("/api/ps", summary="Models in memory", responses=_answer({"models": [_NAME]}))
 async def loaded_models(service: Service) -> dict[str, list[str]]:
     """List the models that are loaded."""
     return {"models": service.models.loaded}
 
 
-@router.post("/api/ps/{model:path}", summary="Load a model", status_code=201)
-async def load_model(model: str, service: Service) -> Response:
+@router.post(
+    "/api/ps/{model:path}",
+    summary="Load a model",
+    status_code=201,
+    response_class=Response,
+    responses=described(ModelNotFound, Conflict, InvalidField, ModelUnavailable),
+)
+async def load_model(model: Name, service: Service) -> Response:
     """Load a model into memory and return when it is there; 409 if it was already."""
     name = await service.resolve(model)
     if name in service.models.loaded:
@@ -55,8 +77,13 @@ async def load_model(model: str, service: Service) -> Response:
     return Response(status_code=201)
 
 
-@router.delete("/api/ps/{model:path}", summary="Unload a model", status_code=204)
-async def unload_model(model: str, service: Service) -> Response:
+@router.delete(
+    "/api/ps/{model:path}",
+    summary="Unload a model",
+    status_code=204,
+    responses=described(ModelNotFound, Conflict, InvalidField),
+)
+async def unload_model(model: Name, service: Service) -> Response:
     """Free a model's memory; 404 if it is not loaded, 409 while it is in use."""
     await service.models.unload(await service.resolve(model))
     return Response(status_code=204)
@@ -66,7 +93,9 @@ async def unload_model(model: str, service: Service) -> Response:
     "/api/pull/{model:path}",
     summary="Download a model",
     status_code=201,
+    response_class=PlainTextResponse,
     responses={
+        201: {"content": {"text/plain": {"example": "Model downloaded"}}},
         200: {
             "description": "it was here already; or, with `stream=true`, progress as events",
             "content": {
@@ -76,9 +105,10 @@ async def unload_model(model: str, service: Service) -> Response:
                 },
             },
         },
+        **described(ModelNotFound, InvalidField, ModelUnavailable),
     },
 )
-async def pull_model(model: str, service: Service, stream: bool = False) -> Response:
+async def pull_model(model: Name, service: Service, stream: bool = False) -> Response:
     """Fetch a model from the hub so that it can be loaded later."""
     name = await service.resolve(model)
     if stream:

@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 
 from .. import formats
 from ..audio import MediaFile
-from ..errors import InvalidRequest
+from ..errors import SPEECH_ERRORS, InvalidRequest
 from ..formats import ResponseFormat
 from ..forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
 from ..service import SpeechService
@@ -28,33 +28,6 @@ router = APIRouter(tags=["OpenAI audio"])
 
 _JSON = {"text": "One two three.", "usage": {"type": "duration", "seconds": 2.5}}
 _SRT = "1\n00:00:00,120 --> 00:00:01,480\nOne two three.\n\n"
-ERRORS: dict[int | str, dict[str, Any]] = {
-    code: {
-        "description": text,
-        "content": {
-            "application/json": {
-                "example": {
-                    "error": {
-                        "message": "…",
-                        "type": "invalid_request_error",
-                        "param": None,
-                        "code": tag,
-                    }
-                }
-            }
-        },
-    }
-    for code, text, tag in (
-        (400, "empty file, or word times in a format without them", "empty_file"),
-        (401, "API key missing or wrong", "invalid_api_key"),
-        (404, "unknown model", "model_not_found"),
-        (413, "file too large, or audio too long", "too_large"),
-        (415, "no audio format that is accepted", "not_audio"),
-        (422, "bad field, or no audio stream in the file", "invalid_field"),
-        (429, "queue full; see Retry-After", "queue_full"),
-        (503, "the model cannot be had now", "model_unavailable"),
-    )
-}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "the transcript in the format asked for",
@@ -67,7 +40,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
             },
         },
     },
-    **ERRORS,
+    **SPEECH_ERRORS,
 }
 
 

@@ -49,7 +49,17 @@ async def health(request: Request, service: Service) -> Response:
 @router.get(
     "/ready",
     summary="Whether a request would be served at once",
-    responses={503: {"description": "not yet; `reason` says why"}},
+    responses={
+        200: {"content": {"application/json": {"example": {"ready": True, "loaded": ["base"]}}}},
+        503: {
+            "description": "not yet; `reason` says why",
+            "content": {
+                "application/json": {
+                    "example": {"ready": False, "reason": "the model is being loaded"}
+                }
+            },
+        },
+    },
 )
 async def ready(service: Service) -> Response:
     """Answer 200 once the default model has been loaded and work is accepted."""
@@ -64,6 +74,7 @@ async def ready(service: Service) -> Response:
 @router.get(
     "/metrics",
     summary="Prometheus metrics",
+    response_class=PlainTextResponse,
     responses={200: {"content": {"text/plain": {"example": "speech_queue_length 0.0\n"}}}},
 )
 async def metrics(service: Service) -> Response:
