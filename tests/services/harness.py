@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +12,14 @@ from typing import Any
 import httpx
 import numpy as np
 import uvicorn
+from fastapi import APIRouter
 from numpy.typing import NDArray
 from speech_service.app import create_app
 from speech_service.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard
 from speech_service.errors import ModelNotFound
 from speech_service.routes import legacy, live, realtime
 from speech_service.settings import Settings
-from speech_service.transcript import Options, Segment, Summary, Word
+from speech_service.transcript import Options, Progress, Segment, Summary, Word
 
 
 def words(*texts: str, start: float = 0.0, each: float = 0.5) -> tuple[Word, ...]:
@@ -40,7 +41,7 @@ def segment(text: str, start: float = 0.0, number: int = 0) -> Segment:
 class FakeEngine:
     """Says what it is told to; `pace` may block each segment until the test allows it."""
 
-    says: tuple[Segment, ...] = (segment("one two three"), segment("four five", 2.0, 1))
+    says: tuple[Segment | Progress, ...] = (segment("one two three"), segment("four five", 2.0, 1))
     name: str = "fake"
     default_model: str = "tiny"
     models: tuple[str, ...] = ("tiny", "org/small")
@@ -115,10 +116,15 @@ class FakeEngine:
         yield Summary(options.language or "fr", 0.9, seconds, seconds)
 
 
+PLAIN_FAMILIES = (legacy.plain, legacy.asr, live.router, realtime.router)
+"""The routes of an engine that is not alone with OpenAI's."""
+
+
 @contextmanager
-def serve(engine: Any = None, **settings: Any) -> Iterator[httpx.Client]:
+def serve(
+    engine: Any = None, families: Sequence[APIRouter] = PLAIN_FAMILIES, **settings: Any
+) -> Iterator[httpx.Client]:
     """Run a service on a free port of the loopback; yield a client of it once it is ready."""
-    families = (legacy.plain, legacy.asr, live.router, realtime.router)
     app = create_app(engine or FakeEngine(), Settings(**settings), "test", families)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
