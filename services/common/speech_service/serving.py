@@ -9,6 +9,7 @@ import re
 import time
 from collections.abc import Coroutine
 from typing import Any, TypeVar
+from urllib.parse import unquote_to_bytes
 
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
@@ -128,7 +129,7 @@ class BearerAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._open(scope) or self._authorized(scope):
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, _choosing(scope, send))
             return
         error = Unauthorized("a valid API key is required: Authorization: Bearer <key>")
         response = error_response(error)
@@ -152,10 +153,32 @@ class BearerAuth:
         scheme, _, token = _header(scope, b"authorization").partition(b" ")
         if scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._key):
             return True
-        offers = _header(scope, b"sec-websocket-protocol").split(b",")
-        prefix = REALTIME_KEY_PREFIX.encode()
-        keys = [offer.strip().removeprefix(prefix) for offer in offers if prefix in offer]
-        return any(hmac.compare_digest(key, self._key) for key in keys)
+        offers = [offer for offer in scope.get("subprotocols", ()) if _holds_key(offer)]
+        keys = [offer.removeprefix(REALTIME_KEY_PREFIX) for offer in offers]
+        # Names of protocols allow few characters: whoever has others in a key percent-encodes them.
+        spellings = [one for key in keys for one in (key.encode(), unquote_to_bytes(key))]
+        return any(hmac.compare_digest(spelling, self._key) for spelling in spellings)
+
+
+def _holds_key(subprotocol: str) -> bool:
+    return subprotocol.startswith(REALTIME_KEY_PREFIX)
+
+
+def _choosing(scope: Scope, send: Send) -> Send:
+    """Choose the first subprotocol that is no key where a route chooses none.
+
+    A browser that brings its key as a subprotocol closes a connection of which none is chosen.
+    """
+    if not any(map(_holds_key, scope.get("subprotocols", ()))):
+        return send
+    proper = [offer for offer in scope["subprotocols"] if not _holds_key(offer)]
+
+    async def choosing(message: Message) -> None:
+        if message["type"] == "websocket.accept" and not message.get("subprotocol") and proper:
+            message = {**message, "subprotocol": proper[0]}
+        await send(message)
+
+    return choosing
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
+from ..engine import Abilities
 from ..errors import NotFound
 from ..languages import NAMES
 from . import Service
@@ -24,10 +26,11 @@ _POLICY = (
 
 
 @cache
-def _page() -> str:
+def _page(abilities: Abilities) -> str:
     text = (files("speech_service") / "pages" / "index.html").read_text("utf-8")
     by_name = sorted(NAMES.items(), key=lambda entry: entry[1])
     names = {code: name.capitalize() for code, name in by_name}
+    text = text.replace("__FEATURES__", json.dumps(asdict(abilities)))
     return text.replace("__LANGUAGES__", json.dumps(names))
 
 
@@ -36,4 +39,5 @@ async def page(service: Service) -> HTMLResponse:
     """Return the page, unless ENABLE_UI switches it off."""
     if not service.settings.enable_ui:
         raise NotFound("the page is switched off; /docs describes the API")
-    return HTMLResponse(_page(), headers={"Content-Security-Policy": _POLICY})
+    page = _page(service.engine.abilities)
+    return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
