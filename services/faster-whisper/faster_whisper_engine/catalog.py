@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,20 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
 class Catalog:
-    """The models of this machine and of the hub, by canonical name."""
+    """The models of this machine and of the hub, by canonical name.
 
-    def __init__(self, settings: EngineSettings) -> None:
+    Args:
+        settings: which models are configured.
+        directories: models that are part of the installation, by the names clients use.
+    """
+
+    def __init__(self, settings: EngineSettings, directories: Mapping[str, Path]) -> None:
         self._offline = settings.offline
         self._aliases = settings.model_aliases
         configured = (settings.model, *settings.preload_models, *settings.model_aliases.values())
         paths = {name: Path(name).expanduser().resolve() for name in configured if _is_path(name)}
         self._spellings = {name: path.name for name, path in paths.items()}
-        self._directories = {path.name: path for path in paths.values()}
+        self._directories = {**directories, **{path.name: path for path in paths.values()}}
         self._default = settings.model
         self.default = self._spellings.get(settings.model, settings.model)
 

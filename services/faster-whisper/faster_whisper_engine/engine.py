@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from speech_service.engine import Abilities, Borrow, ModelCard
 from speech_service.errors import ModelUnavailable
 
+from .batching import SharedModel
 from .catalog import Catalog
 from .cpus import available_cpus
 from .recognizer import WhisperRecognizer
@@ -23,14 +25,21 @@ log = logging.getLogger(__name__)
 
 
 class FasterWhisper:
-    """The engine: see `speech_service.engine.Engine`."""
+    """The engine: see `speech_service.engine.Engine`.
+
+    Args:
+        settings: of the environment.
+        directories: models that are part of the installation, by the names clients use.
+    """
 
     name = "faster-whisper"
     abilities = Abilities(live=True, speakers=False)
 
-    def __init__(self, settings: EngineSettings) -> None:
+    def __init__(
+        self, settings: EngineSettings, directories: Mapping[str, Path] | None = None
+    ) -> None:
         self._settings = settings
-        self._catalog = Catalog(settings)
+        self._catalog = Catalog(settings, directories or {})
         self.default_model = self._catalog.default
 
     def prepare(self, borrow: Borrow) -> None:
@@ -66,6 +75,7 @@ class FasterWhisper:
     def load(self, model: str) -> WhisperRecognizer:
         """See `Engine.load`."""
         from faster_whisper import WhisperModel
+        from faster_whisper.tokenizer import Tokenizer
 
         path = self._catalog.fetch(model, lambda done, total: None)
         if self._settings.offline and not (path / "tokenizer.json").is_file():
@@ -88,6 +98,8 @@ class FasterWhisper:
             raise ModelUnavailable(
                 f"the model {model!r} cannot be loaded; the log says why"
             ) from error
+        start = Tokenizer(whisper.hf_tokenizer, multilingual=False).sot
+        whisper.model = SharedModel(whisper.model, start)
         return WhisperRecognizer(whisper)
 
     def _device(self) -> tuple[str, str]:
