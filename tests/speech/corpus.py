@@ -10,9 +10,11 @@ from __future__ import annotations
 import multiprocessing
 import pickle
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from faster_whisper.feature_extractor import FeatureExtractor
@@ -20,6 +22,8 @@ from numpy.typing import NDArray
 
 from tests.speech.synthesis import RATE, Samples, Speech, join, say, silence
 from tests.speech.vocabulary import ACCENTS, LANGUAGES, TRAINING_VOICES, WORDS
+
+T = TypeVar("T")
 
 MEL_RATE = 100  # frames per second
 _MARGIN = (0.1, 0.35)  # seconds of silence before and after a unit's words
@@ -146,33 +150,49 @@ def _wordless(random: np.random.Generator) -> Unit:
     return Unit(mel, "", "", (), np.zeros((0, 2), np.float32), mel.shape[1])
 
 
-def _shard(task: tuple[int, int, Sequence[str]]) -> bytes:
-    seed, count, voices = task
+def _unit(random: np.random.Generator, number: int, voices: Sequence[str]) -> Unit:
+    return _wordless(random) if number % 20 == 0 else _spoken(random, voices)
+
+
+Maker = Callable[[np.random.Generator, int], T]
+
+
+def _shard(task: tuple[int, int, Maker[Any]]) -> bytes:
+    seed, count, make = task
     random = np.random.default_rng(seed)
-    units = [_wordless(random) if i % 20 == 0 else _spoken(random, voices) for i in range(count)]
-    return zlib.compress(pickle.dumps(units), 1)
+    return zlib.compress(pickle.dumps([make(random, number) for number in range(count)]), 1)
+
+
+def many(make: Maker[T], seed: int, count: int) -> list[T]:
+    """Return `count` results of `make`, the same for the same arguments.
+
+    Args:
+        make: a function of a module, or a partial of one: other processes call it, too. It
+            is given a generator and a number below 500.
+    """
+    size = 500
+    tasks = [(seed + start, min(size, count - start), make) for start in range(0, count, size)]
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
+        return [
+            item
+            for shard in pool.imap(_shard, tasks)
+            for item in pickle.loads(zlib.decompress(shard))
+        ]  # noqa: S301
 
 
 def units(seed: int, count: int, voices: Sequence[str] = TRAINING_VOICES) -> list[Unit]:
     """Return `count` units, one in twenty without words; the same for the same arguments."""
-    size = 500
-    tasks = [(seed + start, min(size, count - start), voices) for start in range(0, count, size)]
-    with multiprocessing.get_context("spawn").Pool(2) as pool:
-        return [
-            unit
-            for shard in pool.imap(_shard, tasks)
-            for unit in pickle.loads(zlib.decompress(shard))
-        ]  # noqa: S301
+    return many(partial(_unit, voices=voices), seed, count)
 
 
-def cached_units(file: Path, seed: int, count: int) -> list[Unit]:
-    """Return `units(seed, count)`, kept in `file` from the first call on."""
+def kept(file: Path, make: Callable[[], list[T]]) -> list[T]:
+    """Return `make()`, kept in `file` from the first call on."""
     if not file.exists():
-        made = units(seed, count)
+        made = make()
         file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_suffix(".partial")
-        with partial.open("wb") as stream:
+        partial_file = file.with_suffix(".partial")
+        with partial_file.open("wb") as stream:
             pickle.dump(made, stream, protocol=5)
-        partial.rename(file)
+        partial_file.rename(file)
     with file.open("rb") as stream:
         return list(pickle.load(stream))  # noqa: S301 - written by this function

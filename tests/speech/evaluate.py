@@ -53,9 +53,14 @@ class Score:
         )
         for name, errors in (("starts", self.starts), ("ends", self.ends)):
             if errors:
-                median, ninth = np.percentile(np.abs(errors), (50, 90)) * 1000
-                line += f"  {name} {median:.0f} ms (p90 {ninth:.0f})"
+                line += f"  {name} {spread(errors)}"
         return line
+
+
+def spread(errors: Sequence[float]) -> str:
+    """Return the median and the ninetieth percentile of what was missed by, in ms."""
+    median, ninth = np.percentile(np.abs(errors), (50, 90)) * 1000
+    return f"{median:.0f} ms (p90 {ninth:.0f})"
 
 
 def recording(
@@ -75,7 +80,8 @@ def recording(
             return Recording(speech, language, text)
 
 
-def _plain(text: str) -> list[str]:
+def plain(text: str) -> list[str]:
+    """Return the words of `text`, in lower case."""
     return text.lower().replace(".", " ").split()
 
 
@@ -106,7 +112,7 @@ def score(model: WhisperModel, recordings: Iterable[Recording], **options: Any) 
         truth = (
             translate(item.text, item.language) if options.get("task") == "translate" else item.text
         )
-        total.wrong += distance(_plain(truth), _plain(heard))
+        total.wrong += distance(plain(truth), plain(heard))
         total.words += len(item.speech.words)
         total.exact += heard == truth
         total.count += 1

@@ -2,19 +2,14 @@
 
 Each stage is a number of steps with its own learning rate and its own mixture of clips.
 A stopped run goes on where its last checkpoint was.
-
-Two processes of one thread each learn from half a batch and share their gradients. On two
-cores that is faster than one process of two threads, whose small products wait
-for each other.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
-import multiprocessing
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +17,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from tests.speech.corpus import cached_units
+from tests.speech.corpus import Unit, kept, units
 from tests.speech.export import export
 from tests.speech.lessons import Batch, Shelf, batch
 from tests.speech.network import CLASSES, NO_WORD, Network, Size
+from tests.speech.team import Team, falling_rate
 
 UNITS, SEED = 36_000, 1
 
@@ -124,34 +120,6 @@ def losses(network: Network, lesson: Batch, writes: bool) -> dict[str, Tensor]:
     return parts
 
 
-def _rate(stage: Stage, step: int) -> float:
-    warm = min(1.0, (step + 1) / 100)
-    fall = (1 + math.cos(math.pi * step / stage.steps)) / 2
-    return warm * (stage.last_rate + (stage.rate - stage.last_rate) * fall)
-
-
-class Team:
-    """The processes that train together, each with the same network and its own clips."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        length = sum(weight.numel() for weight in Network(Size()).parameters())
-        # Two sets: nobody writes the next step's gradients while another still reads.
-        self._shared = torch.zeros(2, size, length).share_memory_()
-        self._written = multiprocessing.get_context("spawn").Barrier(size)
-
-    def average(self, network: Network, rank: int, step: int) -> None:
-        """Replace the network's gradients by the mean of the team's."""
-        weights = list(network.parameters())
-        flat = self._shared[step % 2]
-        gradients = (torch.zeros_like(w) if w.grad is None else w.grad for w in weights)
-        torch.cat([gradient.flatten() for gradient in gradients], out=flat[rank])
-        self._written.wait()
-        mean = flat.mean(0)
-        for weight, part in zip(weights, mean.split([w.numel() for w in weights]), strict=True):
-            weight.grad = part.view_as(weight)
-
-
 def _batch(random: np.random.Generator, shelf: Shelf, stage: Stage, step: int) -> Batch:
     shares = [share for share in stage.mixture if step >= share.since * stage.steps]
     weights = np.array([share.weight for share in shares])
@@ -187,7 +155,7 @@ def run_stage(
         # Seeded by the step, so that a resumed run sees the clips it would have seen.
         random = np.random.default_rng((SEED, number, step, rank))
         for group in optimizer.param_groups:
-            group["lr"] = _rate(stage, step)
+            group["lr"] = falling_rate(step, stage.steps, stage.rate, stage.last_rate)
         parts = losses(network, _batch(random, shelf, stage, step), stage.writes)
         optimizer.zero_grad()
         sum(parts.values(), torch.zeros(())).backward()
@@ -211,10 +179,14 @@ def run_stage(
         torch.save(network.state_dict(), result)
 
 
+def _units(folder: Path) -> list[Unit]:
+    return kept(folder / "units.pkl", partial(units, SEED, UNITS))
+
+
 def _work(rank: int, team: Team, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(SEED)
-    shelf = Shelf(cached_units(folder / "units.pkl", SEED, UNITS))
+    shelf = Shelf(_units(folder))
     network = Network(Size())
     for number in range(len(STAGES)):
         run_stage(network, shelf, number, folder, team, rank)
@@ -222,8 +194,8 @@ def _work(rank: int, team: Team, folder: Path) -> None:
 
 def train(folder: Path, processes: int = 2) -> Network:
     """Return a trained network; its corpus and its checkpoints are kept in `folder`."""
-    cached_units(folder / "units.pkl", SEED, UNITS)
-    torch.multiprocessing.spawn(_work, (Team(processes), folder), processes)
+    _units(folder)
+    torch.multiprocessing.spawn(_work, (Team(processes, Network(Size())), folder), processes)
     return trained(folder, len(STAGES) - 1)
 
 
