@@ -38,7 +38,8 @@ def test_without_any_variable_it_is_what_users_know() -> None:
     assert (settings.device, settings.compute_type) == ("auto", "default")
     assert (settings.ttl, settings.num_workers, settings.cpu_threads) == (300, 1, 0)
     assert (settings.max_upload_bytes, settings.max_audio_seconds) == (500_000_000, 36_000)
-    assert (settings.max_queued, settings.host, settings.port) == (16, "127.0.0.1", 8000)
+    assert (settings.max_jobs, settings.max_queued) == (4, 16)
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
 
 
 def test_old_and_new_names_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,6 +47,13 @@ def test_old_and_new_names_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_environment(EngineSettings).model == "tiny"
     monkeypatch.setenv("WHISPER__MODEL", "base")
     assert read_environment(EngineSettings).model == "base"
+
+
+def test_no_worker_is_without_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MAX_JOBS", "2")
+    assert read_environment(EngineSettings).jobs == 2
+    monkeypatch.setenv("WHISPER__NUM_WORKERS", "3")
+    assert read_environment(EngineSettings).jobs == 3
 
 
 def test_lists_and_maps_are_json(monkeypatch: pytest.MonkeyPatch) -> None:

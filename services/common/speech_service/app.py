@@ -45,7 +45,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        threads = ThreadPoolExecutor(settings.num_workers + _SPARE_THREADS, THREADS)
+        threads = ThreadPoolExecutor(settings.jobs + _SPARE_THREADS, THREADS)
         loop.set_default_executor(threads)
         service.start()
         yield

@@ -1,4 +1,4 @@
-"""The heart of a speech service: from an open file to segments, one job at a time per worker.
+"""The heart of a speech service: from an open file to segments, a few jobs at a time.
 
 The event loop only ever waits; probing, loading and decoding run in threads. What a job holds (its
 file, its turn, its claim on the model) is given back when its thread has ended, however the client
@@ -52,7 +52,7 @@ class SpeechService:
         self.engine = engine
         self.settings = settings
         self.metrics = Metrics()
-        self.jobs = Jobs(settings.num_workers, settings.max_queued)
+        self.jobs = Jobs(settings.jobs, settings.max_queued)
         self.models: ModelPool[Any] = ModelPool(engine.load, settings.ttl, self.metrics.model_load)
         self.metrics.queued.set_function(lambda: self.jobs.waiting)
         self.metrics.running.set_function(lambda: self.jobs.running)

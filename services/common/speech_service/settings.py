@@ -76,9 +76,15 @@ class Settings(BaseSettings):
 
     max_upload_bytes: int = Field(default=500_000_000, ge=1)
     max_audio_seconds: float = Field(default=36_000.0, gt=0)
+    max_jobs: int = Field(default=1, ge=1)
     max_queued: int = Field(default=16, ge=0)
     max_live_sessions: int = Field(default=8, ge=0)
     allow_url: bool = False
+
+    @property
+    def jobs(self) -> int:
+        """Transcriptions that run at the same time: no worker stays without one."""
+        return max(self.max_jobs, self.num_workers)
 
 
 S = TypeVar("S", bound=Settings)

@@ -36,7 +36,11 @@ class ComputeType(StrEnum):
 
 
 class EngineSettings(Settings):
-    """The variables of the service; `model` is a size, a hub id or a directory."""
+    """The variables of the service; `model` is a size, a hub id or a directory.
+
+    `max_jobs` transcriptions run at the same time and share the decoder's batches; each holds some
+    minutes of audio in memory. `num_workers` is how many batches are decoded at the same time.
+    """
 
     model: str = Field(default="Systran/faster-whisper-small", validation_alias=_names("MODEL"))
     device: Device = Field(default=Device.AUTO, validation_alias=_names("INFERENCE_DEVICE"))
@@ -44,5 +48,6 @@ class EngineSettings(Settings):
     compute_type: ComputeType = Field(
         default=ComputeType.DEFAULT, validation_alias=_names("COMPUTE_TYPE")
     )
+    max_jobs: int = Field(default=4, ge=1)
     cpu_threads: int = Field(default=0, ge=0, validation_alias=_names("CPU_THREADS"))
     offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")
