@@ -111,7 +111,7 @@ def test_names_of_models(tmp_path: Path) -> None:
     own.mkdir()
     (own / "model.bin").write_bytes(b"x")
     aliases = {"gpt-4o-transcribe": "base", "mine": str(own)}
-    catalog = Catalog(EngineSettings(model="tiny", model_aliases=aliases))
+    catalog = Catalog(EngineSettings(model="tiny", model_aliases=aliases), {})
     tiny = "Systran/faster-whisper-tiny"
     assert catalog.resolve(None) == catalog.resolve("whisper-1") == tiny
     assert catalog.resolve("tiny") == catalog.resolve(tiny) == tiny
@@ -126,7 +126,7 @@ def test_names_of_models(tmp_path: Path) -> None:
     ["/etc", "../own", "~/x", "a/b/c", "a//b", "../../a/b", "a/..", "huge", "", " ", "a b/c"],
 )
 def test_a_client_cannot_name_a_path(name: str, tmp_path: Path) -> None:
-    catalog = Catalog(EngineSettings(model="tiny"))
+    catalog = Catalog(EngineSettings(model="tiny"), {})
     if name:
         with pytest.raises(ModelNotFound):
             catalog.resolve(name)
@@ -135,7 +135,7 @@ def test_a_client_cannot_name_a_path(name: str, tmp_path: Path) -> None:
 
 
 def test_offline_the_default_is_missing_and_a_wish_is_unknown() -> None:
-    catalog = Catalog(EngineSettings(model="tiny", offline=True))
+    catalog = Catalog(EngineSettings(model="tiny", offline=True), {})
     with pytest.raises(ModelUnavailable) as missing:
         catalog.fetch(catalog.resolve(None), lambda done, total: None)
     assert missing.value.code == "model_not_baked"
@@ -144,7 +144,7 @@ def test_offline_the_default_is_missing_and_a_wish_is_unknown() -> None:
 
 
 def test_a_directory_without_a_model_says_so(tmp_path: Path) -> None:
-    catalog = Catalog(EngineSettings(model=str(tmp_path / "gone")))
+    catalog = Catalog(EngineSettings(model=str(tmp_path / "gone")), {})
     assert catalog.resolve(None) == catalog.default == "gone"
     with pytest.raises(ModelUnavailable, match=r"no model\.bin"):
         catalog.fetch("gone", lambda done, total: None)
@@ -177,7 +177,7 @@ def test_a_cache_that_cannot_be_written_is_named(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
     with pytest.raises(ModelUnavailable) as refusal:
-        Catalog(EngineSettings(model="tiny")).fetch("org/small", lambda done, total: None)
+        Catalog(EngineSettings(model="tiny"), {}).fetch("org/small", lambda done, total: None)
     assert refusal.value.code == "cache_not_writable"
 
 
