@@ -1,0 +1,65 @@
+"""The diarization model as one directory, laid out as the hub's own repositories are.
+
+Committed are the settings and the network that tells voices apart. The one that finds
+speech is 17 MB and lies in every whisperx installation (`whisperx/assets/pytorch_model.bin`):
+`assemble` puts both together.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+DIARIZATION = Path(__file__).parent / "diarization"
+DIMENSION = 64  # of the vectors that tell voices apart
+
+
+def assemble(folder: Path, segmentation: Path) -> Path:
+    """Make `folder` a complete pyannote pipeline, and return it.
+
+    Args:
+        folder: created, or completed if it exists.
+        segmentation: the model that finds speech, as whisperx brings it.
+    """
+    shutil.copytree(DIARIZATION, folder, dirs_exist_ok=True)
+    (folder / "segmentation").mkdir(exist_ok=True)
+    shutil.copyfile(segmentation, folder / "segmentation" / "pytorch_model.bin")
+    return folder
+
+
+def write_settings(folder: Path) -> None:
+    """Write `config.yaml`, and `plda`: pyannote loads it, but this clustering ignores it."""
+    (folder / "plda").mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(_SETTINGS, sort_keys=False))
+    nothing, same = np.zeros(DIMENSION), np.eye(DIMENSION)
+    # Different variances: equal ones leave the order of the dimensions to rounding.
+    spread = np.linspace(2, 1, DIMENSION)
+    np.savez_compressed(folder / "plda" / "plda.npz", mu=nothing, tr=same, psi=spread)
+    np.savez_compressed(
+        folder / "plda" / "xvec_transform.npz", mean1=nothing, mean2=nothing, lda=same
+    )
+
+
+_SETTINGS = {
+    "dependencies": {"pyannote.audio": "4.0.0"},
+    "pipeline": {
+        "name": "pyannote.audio.pipelines.SpeakerDiarization",
+        "params": {
+            "segmentation": "$model/segmentation",
+            "segmentation_step": 0.1,
+            "segmentation_batch_size": 16,
+            "embedding": "$model/embedding",
+            "embedding_batch_size": 16,
+            "embedding_exclude_overlap": True,
+            "plda": "$model/plda",
+            "clustering": "AgglomerativeClustering",
+        },
+    },
+    "params": {
+        "segmentation": {"threshold": 0.5, "min_duration_off": 0.0},
+        "clustering": {"method": "centroid", "threshold": 0.8, "min_cluster_size": 3},
+    },
+}
