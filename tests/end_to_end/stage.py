@@ -10,6 +10,7 @@ import socket
 import ssl
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -89,19 +90,27 @@ def sign_certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ss
     return folder, make_certificate(folder)
 
 
-@pytest.fixture(name="stage")
-def set_stage(
-    tmp_path: Path, certificate: tuple[Path, ssl.SSLContext], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stage]:
+@contextmanager
+def staged(folder: Path, certificate: tuple[Path, ssl.SSLContext]) -> Iterator[Stage]:
+    """A stage in a folder of its own, which all of example.org leads to.
+
+    Clients use the very URLs of users that way.
+    """
     resolve = socket.getaddrinfo
 
     def resolve_here(host: Any, *rest: Any, **keys: Any) -> Any:
-        """All of example.org is this machine, so that clients use the very URLs of users."""
         return resolve("127.0.0.1" if str(host).endswith(".example.org") else host, *rest, **keys)
 
-    monkeypatch.setattr(socket, "getaddrinfo", resolve_here)
-    stage = Stage(tmp_path, *certificate)
-    try:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(socket, "getaddrinfo", resolve_here)
+        stage = Stage(folder, *certificate)
+        try:
+            yield stage
+        finally:
+            stage.end()
+
+
+@pytest.fixture(name="stage")
+def set_stage(tmp_path: Path, certificate: tuple[Path, ssl.SSLContext]) -> Iterator[Stage]:
+    with staged(tmp_path, certificate) as stage:
         yield stage
-    finally:
-        stage.end()

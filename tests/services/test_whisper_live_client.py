@@ -12,7 +12,7 @@ import pytest
 
 from .harness import wait_until
 from .program import program
-from .test_faster_whisper import ALL, plain
+from .test_faster_whisper import ALL, Sample, plain
 
 # The client imports what plays sound and what its other parts need; none of it takes part here.
 PACKAGES = ("whisper-live==0.10.0", "websocket-client>=1.8")
@@ -23,7 +23,7 @@ from whisper_live.client import StreamingTranscriptionClient
 
 with wave.open(sys.argv[2]) as file:
     audio = file.readframes(file.getnframes())
-with StreamingTranscriptionClient("127.0.0.1", int(sys.argv[1]), lang="en") as client:
+with StreamingTranscriptionClient("127.0.0.1", int(sys.argv[1]), lang=sys.argv[3]) as client:
     for start in range(0, len(audio), 8192):
         client.send(audio[start : start + 8192])
         time.sleep(0.02)
@@ -46,19 +46,24 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def heard_by(client: Path, port: int, sample: Sample) -> str:
+    """The words that the client has in the end, all of them said to be final."""
+    ended = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(port), str(sample.path), sample.language],
+        env=os.environ | {"PYTHONPATH": str(client)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    segments = json.loads(ended.stdout.splitlines()[-1])
+    assert all(segment["completed"] for segment in segments)
+    return plain(" ".join(segment["text"] for segment in segments))
+
+
 @pytest.mark.parametrize("file", ["english.wav", "pause.wav"])
 def test_it_hears_every_word_to_the_last(file: str, client: Path, tmp_path: Path) -> None:
     sample = ALL[file]
     with program(tmp_path) as engine:
         wait_until(lambda: engine.http.get("/ready").status_code == 200, 30)
-        ended = subprocess.run(
-            [sys.executable, "-c", SCRIPT, str(engine.http.base_url.port), str(sample.path)],
-            env=os.environ | {"PYTHONPATH": str(client)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert ended.returncode == 0, ended.stderr
-    segments = json.loads(ended.stdout.splitlines()[-1])
-    assert all(segment["completed"] for segment in segments)
-    assert plain(" ".join(segment["text"] for segment in segments)) == plain(sample.text)
+        assert heard_by(client, engine.http.base_url.port or 80, sample) == plain(sample.text)
