@@ -1,0 +1,1 @@
+"""Speech-to-text with word alignment and speaker diarization, on WhisperX."""

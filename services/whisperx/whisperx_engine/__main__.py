@@ -1,0 +1,21 @@
+"""`python -m whisperx_engine`: serve on UVICORN_HOST and UVICORN_PORT."""
+
+from __future__ import annotations
+
+import sys
+
+from speech_service.startup import lasting_imports
+
+
+def run() -> int:
+    """Import the service and serve; return the exit status."""
+    with lasting_imports():
+        from speech_service.server import main
+
+        from .app import create
+        from .settings import WhisperXSettings
+    return main(WhisperXSettings, create)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -1,0 +1,138 @@
+"""WhisperX behind the shared service: which model is loaded how, and what is imported when."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from faster_whisper_engine.cpus import available_cpus
+from faster_whisper_engine.engine import FasterWhisper
+from faster_whisper_engine.settings import Device
+from speech_service.engine import Abilities, Borrow, ModelCard
+
+from . import diarization, hub, libraries, punkt
+from .alignment import Aligner
+from .batched import BatchedWhisper
+from .diarization import Diarizer
+from .recognizer import WhisperXRecognizer
+from .settings import WhisperXSettings
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+class WhisperX:
+    """The engine: see `speech_service.engine.Engine`.
+
+    Whisper's own models are those of the plain engine, found, fetched and loaded by it.
+    """
+
+    name = "whisperx"
+    abilities = Abilities(live=False, speakers=True)
+
+    def __init__(self, settings: WhisperXSettings) -> None:
+        self._settings = settings
+        self._whisper = FasterWhisper(settings, hub.whisper_models())
+        self._threads = settings.cpu_threads or available_cpus()
+        self.default_model = self._whisper.default_model
+
+    def prepare(self, borrow: Borrow) -> None:
+        """Import what plain transcription needs; the rest takes seconds and comes later."""
+        hub.prepare_environment()
+        self._borrow = borrow
+        self._whisper.prepare(borrow)
+
+    def complete(self) -> None:
+        """See `Engine.complete`: some seconds that only words and speakers need."""
+        libraries.imported(self._threads)
+
+    def resolve(self, model: str | None) -> str:
+        """See `Engine.resolve`."""
+        return self._whisper.resolve(model)
+
+    def local_models(self) -> list[ModelCard]:
+        """See `Engine.local_models`; those of the first stage."""
+        return self._whisper.local_models()
+
+    def is_local(self, model: str) -> bool:
+        """See `Engine.is_local`."""
+        return self._whisper.is_local(model)
+
+    def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+        """See `Engine.fetch`."""
+        self._whisper.fetch(model, progress)
+
+    def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+        """See `Engine.speech`."""
+        return self._whisper.speech(samples)
+
+    def load(self, model: str) -> Any:
+        """See `Engine.load`; alignment and diarization models have names of their own."""
+        kind, colon, rest = model.partition(":")
+        if not colon:
+            return self._recognizer(model)
+        return self._diarizer() if model == diarization.POOL_NAME else self._aligner(rest)
+
+    def _device(self) -> str:
+        """Return where torch computes, as it names it."""
+        import torch
+
+        device = self._settings.device
+        if device is Device.AUTO:
+            device = Device.CUDA if torch.cuda.is_available() else Device.CPU
+        index = self._settings.device_index
+        first = index if isinstance(index, int) else index[0]
+        return f"cuda:{first}" if device is Device.CUDA else "cpu"
+
+    def _recognizer(self, model: str) -> WhisperXRecognizer:
+        whisper = self._whisper.load(model)
+        return WhisperXRecognizer(
+            whisper,
+            lambda: BatchedWhisper(whisper.whisper, self._device(), self._settings.batch_size),
+            self._borrow,
+            self._alignment_source,
+            self._diarization_folder,
+        )
+
+    def _diarization_folder(self) -> Path:
+        settings = self._settings
+        return hub.diarization_folder(settings.diarize_model, settings.hf_token, settings.offline)
+
+    def _alignment_source(self, language: str) -> hub.AlignmentSource:
+        libraries.imported(self._threads)
+        settings = self._settings
+        return hub.alignment_source(
+            language, settings.align_model_dir, settings.hf_token, settings.offline
+        )
+
+    def _aligner(self, language: str) -> Aligner:
+        source = self._alignment_source(language)
+        from whisperx.alignment import load_align_model
+
+        punkt.provide()
+        device = self._device()
+        with hub.translated(f"the alignment model of {language!r}"):
+            model, metadata = load_align_model(
+                language,
+                device,
+                model_name=source.model_name,
+                model_dir=source.model_dir,
+            )
+        return Aligner(model, metadata, device)
+
+    def _diarizer(self) -> Diarizer:
+        folder = self._diarization_folder()
+        libraries.imported(self._threads)
+        from whisperx.diarize import DiarizationPipeline
+
+        token = self._settings.hf_token
+        with hub.translated(self._settings.diarize_model):
+            return Diarizer(
+                DiarizationPipeline(
+                    model_name=str(folder),
+                    token=token and token.get_secret_value(),
+                    device=self._device(),
+                )
+            )
