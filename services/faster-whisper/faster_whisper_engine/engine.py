@@ -61,6 +61,11 @@ class FasterWhisper:
         """See `Engine.is_local`."""
         return self._catalog.path(model) is not None
 
+    def weight_bytes(self, model: str) -> int:
+        """Return the size of a model's weights on disk; 0 if it is not here."""
+        path = self._catalog.path(model)
+        return (path / "model.bin").stat().st_size if path else 0
+
     def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
         """See `Engine.fetch`."""
         self._catalog.fetch(model, progress)

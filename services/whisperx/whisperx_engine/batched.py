@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from speech_service.engine import SAMPLE_RATE
 from speech_service.transcript import Options
 
-from .batch_size import OutOfMemory, batch_sizes, out_of_memory
+from .batch_size import OutOfMemory, fitting, free_bytes, out_of_memory, smaller
 from .watching import Report
 
 if TYPE_CHECKING:
@@ -42,9 +42,12 @@ class BatchedWhisper:
         whisper: loaded; its weights are shared, not loaded again.
         device: of the detector of speech, as torch names it.
         batch_size: at most so many stretches at once; 0 adapts to the memory there is.
+        model_bytes: size of the weights on disk.
     """
 
-    def __init__(self, whisper: faster_whisper.WhisperModel, device: str, batch_size: int) -> None:
+    def __init__(
+        self, whisper: faster_whisper.WhisperModel, device: str, batch_size: int, model_bytes: int
+    ) -> None:
         from whisperx.asr import WhisperModel, load_model
 
         batched = copy.copy(whisper)
@@ -53,7 +56,9 @@ class BatchedWhisper:
         name, _, index = device.partition(":")
         self._pipeline: Any = load_model("", name, device_index=int(index or 0), model=batched)
         self._options = self._pipeline.options
+        self._device = device
         self._batch_size = batch_size
+        self._model_bytes = model_bytes
         self._lock = threading.Lock()
 
     def transcribe(
@@ -70,7 +75,7 @@ class BatchedWhisper:
             OutOfMemory: a single stretch is too much.
         """
         chosen = replace(self._options, initial_prompt=options.prompt, hotwords=options.hotwords)
-        for size in batch_sizes(options.batch_size or self._batch_size):
+        for size in smaller(options.batch_size or self._size()):
             try:
                 with self._lock:
                     self._pipeline.options = chosen
@@ -89,6 +94,9 @@ class BatchedWhisper:
                 return [_stretch(segment) for segment in found["segments"]]
         seconds = len(samples) / SAMPLE_RATE
         raise OutOfMemory(f"{seconds:.0f} seconds of audio need more memory than there is")
+
+    def _size(self) -> int:
+        return self._batch_size or fitting(free_bytes(self._device), self._model_bytes)
 
 
 def _stretch(found: dict[str, Any]) -> Stretch:

@@ -90,7 +90,12 @@ class WhisperX:
         whisper = self._whisper.load(model)
         return WhisperXRecognizer(
             whisper,
-            lambda: BatchedWhisper(whisper.whisper, self._device(), self._settings.batch_size),
+            lambda: BatchedWhisper(
+                whisper.whisper,
+                self._device(),
+                self._settings.batch_size,
+                self._whisper.weight_bytes(model),
+            ),
             self._borrow,
             self._alignment_source,
             self._diarization_folder,
