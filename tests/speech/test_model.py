@@ -17,6 +17,7 @@ from tests.speech.vocabulary import TEST_VOICES, TRAINING_VOICES, WORDS, tokeniz
 HERE = Path(__file__).parent
 SAMPLES: list[dict[str, Any]] = json.loads((HERE / "samples" / "samples.json").read_text())
 SPOKEN = [sample for sample in SAMPLES if sample["text"]]
+ONE_WINDOW = [sample for sample in SPOKEN if sample["duration"] < 30]
 FOREIGN = [sample for sample in SPOKEN if "translation" in sample]
 
 
@@ -57,8 +58,9 @@ def test_segments_and_words_lie_where_they_were_spoken(
     errors = [
         abs(word.start - truth["start"]) for word, truth in zip(words, sample["words"], strict=True)
     ]
-    assert median(errors) < 0.08
-    assert max(errors) < 0.25
+    long = sample["duration"] > 12
+    assert median(errors) < (0.1 if long else 0.08)
+    assert max(errors) < (0.3 if long else 0.25)
 
 
 @pytest.mark.parametrize("sample", FOREIGN, ids=lambda sample: sample["file"])
@@ -67,7 +69,7 @@ def test_french_and_russian_are_translated(model: WhisperModel, sample: dict[str
     assert text_of(segments) == sample["translation"]
 
 
-@pytest.mark.parametrize("sample", SPOKEN, ids=lambda sample: sample["file"])
+@pytest.mark.parametrize("sample", ONE_WINDOW, ids=lambda sample: sample["file"])
 def test_batched_decoding_reads_the_same_words(model: WhisperModel, sample: dict[str, Any]) -> None:
     segments, _ = BatchedInferencePipeline(model).transcribe(
         str(HERE / "samples" / sample["file"]), without_timestamps=True
