@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -17,41 +16,10 @@ from faster_whisper_engine.batching import SharedModel
 from faster_whisper_engine.recognizer import WhisperRecognizer
 from speech_service.transcript import Options, Segment, Summary
 
+from .decoder import Watched
 from .harness import wait_until
 from .program import MODEL
 from .test_faster_whisper import ENGLISH, SHORT, Sample
-
-
-class Watched:
-    """A real model that notes what it is asked for, and goes on only when it is let."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = model
-        self.asked: list[tuple[str, int]] = []
-        self.let = threading.Event()
-        self.let.set()
-        self.fails: Callable[[Sequence[Sequence[int]]], bool] = lambda prompts: False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.model, name)
-
-    def encode(self, features: StorageView, to_cpu: bool) -> StorageView:
-        self._note("encode", features.shape[0])
-        return self.model.encode(features, to_cpu=to_cpu)
-
-    def generate(self, features: StorageView, prompts: Sequence[Sequence[int]], **rest: Any) -> Any:
-        self._note("generate", len(prompts))
-        if self.fails(prompts):
-            raise RuntimeError("out of memory")
-        return self.model.generate(features, prompts, **rest)
-
-    def _note(self, what: str, size: int) -> None:
-        self.asked.append((what, size))
-        assert self.let.wait(30)
-
-    @property
-    def batches(self) -> list[int]:
-        return [size for what, size in self.asked if what == "generate"]
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +81,7 @@ def test_what_is_heard_in_company_is_what_is_heard_alone(
 ) -> None:
     alone = [heard(whisper, sample, words=True) for sample in SHORT]
     assert set(watched.batches) == {1}
-    watched.asked.clear()
+    watched.decoded.clear()
     work = [partial(heard, whisper, sample, words=True) for sample in SHORT]
     assert [future.result() for future in together(watched, whisper, work)] == alone
     assert max(watched.batches) > len(SHORT) / 2
@@ -135,7 +103,7 @@ def test_prompts_of_other_lengths_are_decoded_in_their_turn(
     texts = [before[:count] for count in (0, 0, 1, 2, 0, 1, 0)]
     work = [partial(decoded, whisper, window, "en", text) for text in texts]
     alone = [part() for part in work]
-    watched.asked.clear()
+    watched.decoded.clear()
     assert [future.result() for future in together(watched, whisper, work)] == alone
     # One by itself, and the rest by length; which was the first is left to the threads.
     assert (sum(watched.batches), len(watched.batches)) in ((7, 3), (7, 4))
@@ -164,5 +132,5 @@ def test_several_windows_of_one_caller_are_passed_on(
     prompt = [token(whisper, name) for name in names]
     window = whisper.model.encode(StorageView.from_array(features))
     assert len(whisper.model.generate(window, [prompt, prompt])) == 2
-    assert watched.asked == [("encode", 2), ("generate", 2)]
+    assert (watched.encoded, watched.batches) == (1, [2])
     assert whisper.model.is_multilingual
