@@ -9,6 +9,7 @@ import pytest
 from speech_service.errors import ModelUnavailable
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Subprotocol
 
 from . import media
 from .harness import FakeEngine, serve, wait_until
@@ -148,9 +149,25 @@ def test_a_key_is_needed_for_everything_but_health_and_pages_without_data() -> N
 def test_a_websocket_needs_the_key_too() -> None:
     with serve(api_key="s3cret") as http:
         url = str(http.base_url).replace("http", "ws")
-        with pytest.raises(InvalidStatus) as refusal:
-            connect(f"{url}/v1/realtime", proxy=None)
-        assert refusal.value.response.status_code == 401
+        for path in ("/", "/v1/realtime"):
+            with pytest.raises(InvalidStatus) as refusal:
+                connect(url + path, proxy=None)
+            assert refusal.value.response.status_code == 401
+
+
+def test_a_browser_brings_its_key_as_the_name_of_a_protocol() -> None:
+    def offered(*names: str) -> list[Subprotocol]:
+        return [Subprotocol(name) for name in names]
+
+    with serve(api_key="s3cret/+") as http:
+        url = str(http.base_url).replace("http", "ws")
+        key = "openai-insecure-api-key.s3cret%2F%2B"
+        with connect(url, subprotocols=offered(key, "whisper-live"), proxy=None) as socket:
+            assert socket.subprotocol == "whisper-live"
+        with connect(url, subprotocols=offered(key), proxy=None) as socket:
+            assert socket.subprotocol is None, "the key is not sent back"
+        with pytest.raises(InvalidStatus):
+            connect(url, subprotocols=offered(f"{key}x", "whisper-live"), proxy=None)
 
 
 def test_unknown_routes_and_methods_answer_in_one_shape() -> None:
