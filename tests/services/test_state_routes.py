@@ -168,6 +168,10 @@ def test_a_browser_brings_its_key_as_the_name_of_a_protocol() -> None:
             assert socket.subprotocol is None, "the key is not sent back"
         with pytest.raises(InvalidStatus):
             connect(url, subprotocols=offered(f"{key}x", "whisper-live"), proxy=None)
+    with serve() as http:  # a page may still keep a key that is needed no more
+        url = str(http.base_url).replace("http", "ws")
+        with connect(url, subprotocols=offered("whisper-live", key), proxy=None) as socket:
+            assert socket.subprotocol == "whisper-live"
 
 
 def test_unknown_routes_and_methods_answer_in_one_shape() -> None:

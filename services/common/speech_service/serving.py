@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
 
 from .errors import HttpError, InvalidField, SpeechError, Unauthorized
 from .metrics import Metrics
@@ -129,7 +130,7 @@ class BearerAuth:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan" or self._open(scope) or self._authorized(scope):
-            await self._app(scope, receive, _choosing(scope, send))
+            await self._app(scope, receive, send)
             return
         error = Unauthorized("a valid API key is required: Authorization: Bearer <key>")
         response = error_response(error)
@@ -160,25 +161,17 @@ class BearerAuth:
         return any(hmac.compare_digest(spelling, self._key) for spelling in spellings)
 
 
-def _holds_key(subprotocol: str) -> bool:
-    return subprotocol.startswith(REALTIME_KEY_PREFIX)
-
-
-def _choosing(scope: Scope, send: Send) -> Send:
-    """Choose the first subprotocol that is no key where a route chooses none.
+def chosen_protocol(websocket: WebSocket) -> str | None:
+    """Return the first subprotocol offered that is no key, to accept the connection with.
 
     A browser that brings its key as a subprotocol closes a connection of which none is chosen.
     """
-    if not any(map(_holds_key, scope.get("subprotocols", ()))):
-        return send
-    proper = [offer for offer in scope["subprotocols"] if not _holds_key(offer)]
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    return next((offer for offer in offered if not _holds_key(offer)), None)
 
-    async def choosing(message: Message) -> None:
-        if message["type"] == "websocket.accept" and not message.get("subprotocol") and proper:
-            message = {**message, "subprotocol": proper[0]}
-        await send(message)
 
-    return choosing
+def _holds_key(subprotocol: str) -> bool:
+    return subprotocol.startswith(REALTIME_KEY_PREFIX)
 
 
 def _header(scope: Scope, name: bytes) -> bytes:

@@ -25,6 +25,7 @@ from ..formats import ResponseFormat
 from ..forms import parse
 from ..live import Failed, Heard, LiveSession, Pace
 from ..service import SpeechService
+from ..serving import chosen_protocol
 from ..settings import LanguageCode
 from ..transcript import Options, Segment, Transcript
 from . import Service
@@ -55,7 +56,7 @@ class LiveQuery(BaseModel):
 @router.websocket("/v1/audio/transcriptions")
 async def transcriptions(websocket: WebSocket, service: Service) -> None:
     """Speak faster-whisper-server's protocol."""
-    await websocket.accept()
+    await websocket.accept(chosen_protocol(websocket))
     try:
         query = parse(LiveQuery, dict(websocket.query_params))
         await service.resolve(query.model)
@@ -121,7 +122,7 @@ class Greeting(BaseModel):
 @router.websocket("/")
 async def whisper_live(websocket: WebSocket, service: Service) -> None:
     """Speak WhisperLive's protocol."""
-    await websocket.accept()
+    await websocket.accept(chosen_protocol(websocket))
     uid = ""
     try:
         greeting = await _greeting(websocket)
