@@ -362,15 +362,18 @@ def test_the_schema_that_is_shipped_is_the_one_that_check_prints(
     assert (ROOT / "config.schema.json").read_text() == printed
 
 
-def test_the_shipped_configuration_lacks_nothing_but_the_service_itself(
+def test_the_shipped_configuration_lacks_nothing_but_the_services_themselves(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     shipped = json.loads((ROOT / "config.json").read_text())
     assert (ROOT / shipped["$schema"]).is_file()
-    if not Path("/opt/whisper-faster").exists():
+    folders = [service["composeDir"] for service in shipped["services"].values()]
+    assert folders == ["/opt/whisper-faster", "/opt/whisperx"]
+    if not any(Path(folder).exists() for folder in folders):
         assert main("check", str(ROOT / "config.json")) == 1
-        [problem] = capsys.readouterr().out.splitlines()
-        assert "composeDir: /opt/whisper-faster: there is no such file or folder" in problem
+        problems = capsys.readouterr().out.splitlines()
+        for folder, problem in zip(folders, problems, strict=True):
+            assert f"composeDir: {folder}: there is no such file or folder" in problem
 
 
 def test_the_configuration_is_looked_for_in_one_order(

@@ -199,24 +199,47 @@ class Program(Project):
 
 ENGINE_COMPOSE = """
 services:
-  faster-whisper:
-    extends: {file: SHIPPED/docker-compose.yml, service: faster-whisper}
+  SERVICE:
+    extends: {file: SHIPPED/docker-compose.yml, service: SERVICE}
     container_name: NAME
     ports: !override ["127.0.0.1:PORT:8000"]
-    environment: {WHISPER__MODEL: /model, WHISPER__CPU_THREADS: 1}
-    volumes: ["WEIGHTS:/model:ro"]
+    environment: ENVIRONMENT
+    volumes: ["MODELS:/models:ro"]
 volumes: {huggingface: {}, uploads: {}}
 """
 
 
 class Engine(Project):
-    """The shipped speech service, as its users adapt it: with a model of their own."""
+    """A shipped speech service, as its users adapt it: with models of their own.
 
-    SHIPPED = ROOT / "services" / "faster-whisper"
+    Args:
+        service: its name and that of its folder.
+        models: mounted as `/models`.
+        environment: settings of the service.
+    """
 
-    def __init__(self, parent: Path, model: Path) -> None:
-        compose = ENGINE_COMPOSE.replace("SHIPPED", str(self.SHIPPED))
-        super().__init__(parent, compose.replace("WEIGHTS", str(model)))
+    def __init__(self, parent: Path, service: str, models: Path, **environment: str) -> None:
+        parts = {
+            "SERVICE": service,
+            "SHIPPED": str(ROOT / "services" / service),
+            "MODELS": str(models),
+            "ENVIRONMENT": json.dumps(environment),
+        }
+        compose = ENGINE_COMPOSE
+        for placeholder, value in parts.items():
+            compose = compose.replace(placeholder, value)
+        super().__init__(parent, compose)
+
+
+def plain_engine(parent: Path) -> Engine:
+    """The engine for plain transcription, with the model that was trained for tests."""
+    return Engine(
+        parent,
+        "faster-whisper",
+        ROOT / "tests" / "speech",
+        WHISPER__MODEL="/models/model",
+        WHISPER__CPU_THREADS="1",
+    )
 
 
 class Proxy:

@@ -21,10 +21,9 @@ import webvtt
 from websockets.exceptions import ConnectionClosedOK
 from websockets.sync.client import connect
 
-from tests.end_to_end.parts import Engine
+from tests.end_to_end.parts import plain_engine
 from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401 - fixture
 
-from .program import MODEL
 from .test_engine_image import image  # noqa: F401 - fixture
 from .test_faster_whisper import ALL, Sample, plain
 from .test_whisper_live_client import client, heard_by  # noqa: F401 - fixture
@@ -41,7 +40,7 @@ def stage(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
     with staged(tmp_path_factory.mktemp("clients"), certificate) as stage:
-        engine = stage.keep(Engine(stage.folder, MODEL))
+        engine = stage.keep(plain_engine(stage.folder))
         stage.configure("127.0.0.1", engine)
         stage.proxy.start()
         assert not engine.runs()

@@ -1,0 +1,124 @@
+"""The WhisperX service in its container, with the models that were trained for tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.speech.assembly import assemble
+
+from .harness import wait_until
+
+SPEECH = Path(__file__).parents[1] / "speech"
+SHIPPED = Path(__file__).parents[2] / "services" / "whisperx"
+IMAGE = "whisperx-engine:latest"
+_SEGMENTATION = "/opt/engine/lib/python3.11/site-packages/whisperx/assets/pytorch_model.bin"
+
+CONFINED = (
+    *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
+    *("--tmpfs", "/tmp:size=64m"),
+)
+"""The rights that the Compose file gives."""
+
+
+def docker(*arguments: str, timeout: float = 180) -> str:
+    """Run a command of Docker's; its standard output."""
+    ended = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout)
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout.strip()
+
+
+@cache
+def build() -> str:
+    """Build the image as the Compose file says, with torch from the usual index."""
+    ended = subprocess.run(
+        ["docker", "compose", "build"],
+        cwd=SHIPPED,
+        env=os.environ | {"TORCH_INDEX": ""},
+        capture_output=True,
+        text=True,
+        timeout=3600,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return IMAGE
+
+
+def models(folder: Path) -> Path:
+    """Put the trained models into a folder as the image looks for them under `/models`."""
+    container = docker("create", build())
+    try:
+        docker("cp", f"{container}:{_SEGMENTATION}", str(folder / "segmentation.bin"))
+    finally:
+        docker("rm", container)
+    whisper = folder / "models" / "whisper"
+    whisper.mkdir(parents=True)
+    subprocess.run(["cp", "-r", SPEECH / "model", whisper / "tiny"], check=True)
+    subprocess.run(["cp", "-r", SPEECH / "alignment", folder / "models" / "alignment"], check=True)
+    name = "pyannote/speaker-diarization-community-1"
+    assemble(folder / "models" / "diarization" / name, folder / "segmentation.bin")
+    return folder / "models"
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A running service."""
+
+    name: str
+    http: httpx.Client
+
+    @property
+    def state(self) -> Any:
+        """Docker's `State` of it."""
+        return json.loads(docker("inspect", self.name))[0]["State"]
+
+    @property
+    def log(self) -> str:
+        """What it has written so far."""
+        ended = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True)
+        return ended.stdout + ended.stderr
+
+    def memory_bytes(self) -> int:
+        """What the processes of the container hold, without the page cache."""
+        text = docker("exec", self.name, "cat", "/proc/1/status")
+        fields = dict(line.split(":", 1) for line in text.splitlines())
+        return int(fields["VmRSS"].split()[0]) * 1024
+
+    def until_ready(self) -> None:
+        """Wait until a request would be served at once."""
+        wait_until(lambda: self.http.get("/ready").status_code == 200, 180)
+
+
+@contextmanager
+def running(folder: Path, *options: str, **environment: str) -> Iterator[Container]:
+    """Run the service with the rights of its Compose file, and yield it once it answers.
+
+    Args:
+        folder: holds the models.
+        options: more of `docker run`.
+        environment: the settings beside those that keep it offline and small.
+    """
+    name = f"whisperx-{uuid.uuid4().hex[:8]}"
+    settings = {"WHISPERX__MODEL": "tiny", "HF_HUB_OFFLINE": "1", **environment}
+    docker(
+        *("run", "--detach", "--name", name, "--publish", "127.0.0.1::8000", *CONFINED),
+        *("--volume", f"{folder}:/models:ro", *options),
+        *(f"--env={key}={value}" for key, value in settings.items()),
+        build(),
+    )
+    try:
+        address = docker("port", name, "8000/tcp").splitlines()[0]
+        with httpx.Client(base_url=f"http://{address}", timeout=180, trust_env=False) as http:
+            wait_until(lambda: http.get("/health").status_code == 200, 60)
+            yield Container(name, http)
+    finally:
+        docker("rm", "--force", "--volumes", name)
