@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WINDOW_SECONDS = 300.0
-"""An hour in one piece takes over a gigabyte as a spectrogram; five minutes take 150 MB, as often
-as jobs run at the same time."""
+"""An hour in one piece takes over a gigabyte while it becomes a spectrogram; five minutes take 250
+MB, as often as jobs run at the same time."""
 SEARCH_SECONDS = 20.0
 """How far back from the end of a window the quietest moment is looked for."""
 
