@@ -9,6 +9,11 @@ MODEL is a directory, RECORDING any audio file. Printed:
 - overhead: a request against the library's own `decode_audio` and `transcribe` with the same
   options, alternating, medians; goal: at most 5 % more. Processor seconds (`cpu_`) hold on a busy
   machine too;
+- together: clients that send one request after another, 1, 2, 4 and 8 at the same time, to services
+  that run 1, 4 and 8 transcriptions at once (MAX_JOBS; 1 decodes each by itself), in turn: requests
+  per second, median latency, processor seconds per request; beside them the library's own
+  BatchedInferencePipeline on one recording as long as theirs together. Needs a model of real size:
+  `python -m bench.reciter` makes one;
 - parallel: 50 requests at once, how many were answered 200 and 429, and the memory it took;
 - memory: resident size before a model is loaded, with it, and after it was unloaded.
 
@@ -25,15 +30,19 @@ import statistics
 import subprocess
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 
 PATH = "/v1/audio/transcriptions"
+PARTS = ("start", "overhead", "together", "parallel", "memory")
 FALLBACK = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -140,6 +149,97 @@ def overhead(model: Path, recording: Path, times: int) -> dict[str, float]:
     }
 
 
+JOBS = (1, 4, 8)
+CLIENTS = (1, 2, 4, 8)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What some clients got out of a service: seconds in all, and of each request."""
+
+    wall: float
+    cpu: float
+    latencies: list[float]
+
+    def report(self) -> dict[str, float]:
+        requests = len(self.latencies)
+        return {
+            "per_second": requests / self.wall,
+            "p50": statistics.median(self.latencies),
+            "cpu_per_request": self.cpu / requests,
+        }
+
+
+def load(base: str, pid: int, data: bytes, clients: int, requests: int) -> Load:
+    """Let clients send requests, each one after another; all must get the same text."""
+
+    def send(_: int) -> list[tuple[float, str]]:
+        answers = []
+        with httpx.Client(base_url=base, timeout=600, trust_env=False) as client:
+            for _ in range(requests):
+                clock = time.perf_counter()
+                answer = client.post(PATH, files={"file": data})
+                answer.raise_for_status()
+                answers.append((time.perf_counter() - clock, str(answer.json()["text"])))
+        return answers
+
+    clock, cpu = time.perf_counter(), cpu_seconds(pid)
+    with ThreadPoolExecutor(clients) as pool:
+        answers = [answer for part in pool.map(send, range(clients)) for answer in part]
+    found = Load(
+        time.perf_counter() - clock, cpu_seconds(pid) - cpu, [seconds for seconds, _ in answers]
+    )
+    assert len({text for _, text in answers}) == 1
+    return found
+
+
+def pipeline(library: Any, recording: Path, clients: int) -> Load:
+    """Let the library decode as many recordings as one, all its windows in a batch."""
+    from faster_whisper import BatchedInferencePipeline, decode_audio
+
+    audio = decode_audio(str(recording))
+    whole, seconds = np.tile(audio, clients), len(audio) / 16_000
+    clips = [{"start": n * seconds, "end": (n + 1) * seconds} for n in range(clients)]
+    clock, cpu = time.perf_counter(), time.process_time()
+    batched: Any = BatchedInferencePipeline
+    segments, _ = batched(library).transcribe(
+        whole, batch_size=clients, vad_filter=False, clip_timestamps=clips
+    )
+    assert len(list(segments)) >= clients
+    wall = time.perf_counter() - clock
+    return Load(wall, time.process_time() - cpu, [wall] * clients)
+
+
+def together(model: Path, recording: Path, times: int) -> dict[str, object]:
+    """Measure what it gains to decode several requests at once."""
+    from faster_whisper import WhisperModel
+    from faster_whisper_engine.cpus import available_cpus
+
+    library = WhisperModel(str(model), "cpu", compute_type="int8", cpu_threads=available_cpus())
+    data = recording.read_bytes()
+    rounds: dict[tuple[str, int], list[dict[str, float]]] = defaultdict(list)
+    with ExitStack() as running:
+        services = {}
+        for jobs in JOBS:
+            entered = running.enter_context(service(model, WHISPER__TTL="-1", MAX_JOBS=str(jobs)))
+            services[f"{jobs} jobs"] = entered[:2]
+            wait(entered[0], "/ready")
+            entered[0].post(PATH, files={"file": data})
+        for _ in range(times):
+            for clients in CLIENTS:
+                for name, (client, pid) in services.items():
+                    measured = load(str(client.base_url), pid, data, clients, requests=2)
+                    rounds[name, clients].append(measured.report())
+                found = pipeline(library, recording, clients)
+                rounds["pipeline", clients].append(found.report())
+    return {
+        f"{name}, {clients} clients": {
+            key: statistics.median(part[key] for part in reports) for key in reports[0]
+        }
+        for (name, clients), reports in rounds.items()
+    }
+
+
 def resident(pid: int) -> float:
     """Megabytes of memory of a process."""
     pages = int((Path("/proc") / str(pid) / "statm").read_text().split()[1])
@@ -184,16 +284,20 @@ def main() -> None:
     parser.add_argument("model", type=Path)
     parser.add_argument("recordings", type=Path, nargs="+")
     parser.add_argument("--times", type=int, default=7)
+    parser.add_argument("--only", choices=PARTS, nargs="*", default=PARTS)
     arguments = parser.parse_args()
     model: Path = arguments.model.resolve()
-    found = {
-        "start": start(model, arguments.times),
-        "overhead": {
-            path.name: overhead(model, path, arguments.times) for path in arguments.recordings
+    first, times = arguments.recordings[0], arguments.times
+    measures: dict[str, Callable[[], object]] = {
+        "start": lambda: start(model, times),
+        "overhead": lambda: {
+            path.name: overhead(model, path, times) for path in arguments.recordings
         },
-        "parallel": parallel(model, arguments.recordings[0]),
-        "memory": memory(model, arguments.recordings[0]),
+        "together": lambda: together(model, first, times),
+        "parallel": lambda: parallel(model, first),
+        "memory": lambda: memory(model, first),
     }
+    found = {name: measures[name]() for name in arguments.only}
     rounded = json.loads(json.dumps(found), parse_float=lambda text: round(float(text), 3))
     print(json.dumps(rounded, indent=2))
 
