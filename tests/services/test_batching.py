@@ -71,7 +71,7 @@ def together(
     watched.let.clear()
     with ThreadPoolExecutor(len(work)) as pool:
         futures = [pool.submit(part) for part in work]
-        wait_until(lambda: whisper.model.waiting == len(work) - 1)
+        wait_until(lambda: whisper.model.waiting == len(work) - 1, 30)
         watched.let.set()
     return futures
 

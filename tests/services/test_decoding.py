@@ -133,7 +133,7 @@ def test_nothing_more_is_decoded_for_a_client_that_left(
         assert noticed.wait(20)
         # The thread stands before its second of three windows; that one still ends.
         patient[0].let.set()
-        wait_until(lambda: "speech_jobs_running 0.0" in http.get("/metrics").text)
+        wait_until(lambda: "speech_jobs_running 0.0" in http.get("/metrics").text, 30)
         assert "speech_jobs_cancelled_total 1.0" in http.get("/metrics").text
         assert patient[0].windows == 2
         assert transcribe(http, ENGLISH)["text"] == ENGLISH.text
@@ -142,7 +142,7 @@ def test_nothing_more_is_decoded_for_a_client_that_left(
 def test_live_speech_is_heard_while_a_long_recording_is_under_way(patient: list[Patient]) -> None:
     with served(max_jobs=2) as http, ThreadPoolExecutor(1) as pool:
         recording = pool.submit(transcribe, http, MINUTE, language="en")
-        wait_until(lambda: bool(patient) and patient[0].windows == 2)
+        wait_until(lambda: bool(patient) and patient[0].windows == 2, 30)
         with socket_of(http, f"{PATH}?language=en") as socket:
             socket.send(ENGLISH.samples().tobytes())
             *_, last = received(socket)
@@ -168,7 +168,7 @@ def test_recordings_decoded_at_once_have_the_subtitles_they_have_alone(
         assert max(watched.batches) == 1
         watched.let.clear()
         futures = [pool.submit(subtitles, http, file) for file in files]
-        wait_until(lambda: models[0].waiting == len(files) - 1)
+        wait_until(lambda: models[0].waiting == len(files) - 1, 30)
         watched.let.set()
         written = [future.result() for future in futures]
     assert max(watched.batches) > 1
