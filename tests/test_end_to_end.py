@@ -13,13 +13,29 @@ import re
 import statistics
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import httpx
 import openai
 import pytest
 import websockets.sync.client
 
-from tests.end_to_end.parts import BASIC, PASSWORD, ROOT, USER, Client, Engine, run, until
+from tests.end_to_end.parts import (
+    BASIC,
+    PASSWORD,
+    ROOT,
+    USER,
+    Client,
+    Engine,
+    plain_engine,
+    run,
+    until,
+)
 from tests.end_to_end.stage import Stage, set_stage, sign_certificate  # noqa: F401 - fixtures
+from tests.services import whisperx
+from tests.speech.dialogues import DIALOGUES, Dialogue, Turn, dialogue
+from tests.speech.synthesis import write_wav
 
 pytestmark = pytest.mark.docker
 
@@ -31,14 +47,15 @@ MB = 1_000_000
 @pytest.fixture(scope="session")
 def image() -> None:
     """The engine's image, built as its Compose file says."""
-    run("docker", "compose", "build", folder=Engine.SHIPPED)
+    run("docker", "compose", "build", folder=ROOT / "services" / "faster-whisper")
 
 
 def test_the_openai_client_has_speech_transcribed_by_a_service_that_sleeps_again(
     stage: Stage, image: None
 ) -> None:
-    engine = stage.keep(Engine(stage.folder, SPEECH / "model"))
-    [(host, shipped)] = json.loads((ROOT / "config.json").read_text())["services"].items()
+    engine = stage.keep(plain_engine(stage.folder))
+    host = "whisper.example.org"
+    shipped = json.loads((ROOT / "config.json").read_text())["services"][host]
     mine = {"composeDir": str(engine.folder), "proxyPort": engine.port, "idleTimeout": "3s"}
     stage.proxy.config["services"][host] = shipped | mine
     stage.start()
@@ -69,6 +86,59 @@ def test_the_openai_client_has_speech_transcribed_by_a_service_that_sleeps_again
         assert not engine.runs()
         assert transcribe("demo.wav") == texts["demo.wav"]
         assert engine.starts() == 2
+
+
+def test_a_dialogue_wakes_whisperx_which_tells_who_said_what_and_gives_its_memory_back(
+    stage: Stage, tmp_path: Path
+) -> None:
+    environment = {"WHISPERX__MODEL": "tiny", "HF_HUB_OFFLINE": "1"}
+    engine = stage.keep(Engine(stage.folder, "whisperx", whisperx.models(tmp_path), **environment))
+    host = "whisperx.example.org"
+    shipped = json.loads((ROOT / "config.json").read_text())["services"][host]
+    mine = {"composeDir": str(engine.folder), "proxyPort": engine.port, "idleTimeout": "3s"}
+    stage.proxy.config["services"][host] = shipped | mine
+    stage.start()
+    made = dialogue(DIALOGUES[0])
+    write_wav(tmp_path / "dialogue.wav", made.speech)
+    before = available_bytes()
+    assert not engine.runs()
+    with httpx.Client(
+        base_url=f"https://{host}:{stage.nginx.port}",
+        auth=(USER, PASSWORD),
+        verify=stage.through_nginx.context or True,
+        timeout=180,
+        trust_env=False,
+    ) as client:
+        answer = client.post(
+            "/transcribe",
+            files={"file": (tmp_path / "dialogue.wav").read_bytes()},
+            data={"diarize": "true"},
+        )
+    found = answer.json()
+    assert [segment["text"] for segment in found["segments"]] == [turn.text for turn in made.turns]
+    names = {turn.voice: segment["speaker"] for turn, segment in spoken(made, found)}
+    assert len(set(names.values())) == 2
+    for turn, segment in spoken(made, found):
+        assert segment["speaker"] == names[turn.voice]
+        assert [word["start"] for word in segment["words"]] == [
+            pytest.approx(word.start, abs=0.2) for word in turn.words
+        ]
+    used = before - available_bytes()
+    assert used > 300 * MB
+    engine.until_stopped()
+    until(lambda: before - available_bytes() < used / 3, "the memory is free again")
+
+
+def spoken(made: Dialogue, found: dict[str, Any]) -> Iterator[tuple[Turn, dict[str, Any]]]:
+    """The turns of a dialogue beside what was heard of them."""
+    return zip(made.turns, found["segments"], strict=True)
+
+
+def available_bytes() -> int:
+    """Memory that a new program could have, from /proc/meminfo."""
+    available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
+    assert available is not None
+    return int(available[1]) * 1024
 
 
 def words(text: str) -> list[str]:
