@@ -104,7 +104,7 @@ def diarization_folder(
             f"the folder {Path(model).name!r} of WHISPERX__DIARIZE_MODEL holds no config.yaml; "
             "is the volume mounted?"
         )
-    return _fetched(model, token, offline, _is_pipeline)
+    return _fetched(_Wish(model, "config.yaml", _is_pipeline), token, offline)
 
 
 def alignment_source(
@@ -134,7 +134,8 @@ def alignment_source(
     if bundle := DEFAULT_ALIGN_MODELS_TORCH.get(language):
         return _bundle(bundle, language, directory, offline, models)
     if repository := DEFAULT_ALIGN_MODELS_HF.get(language):
-        return AlignmentSource(str(_fetched(repository, token, offline, _is_ctc, directory)))
+        wish = _Wish(repository, "config.json", _is_ctc, directory)
+        return AlignmentSource(str(_fetched(wish, token, offline)))
     raise NoAlignmentModel(f"there is no alignment model for {language!r}")
 
 
@@ -180,38 +181,41 @@ def _bundle(
     return AlignmentSource(name, str(cache))
 
 
-def _fetched(
-    repository: str,
-    token: SecretStr | None,
-    offline: bool,
-    complete: Callable[[Path], bool],
-    cache: Path | None = None,
-) -> Path:
-    """Return the folder of a repository of the hub, downloading what is missing.
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A repository of the hub, wanted as a folder.
 
-    Args:
-        complete: whether a folder in the cache holds all files; a download may have been cut.
+    `config` is a file that each has; `complete` says whether a folder holds all that is needed, as
+    a download may have been cut; `cache` None is the hub's own.
     """
-    from huggingface_hub import errors, snapshot_download
 
+    repository: str
+    config: str
+    complete: Callable[[Path], bool]
+    cache: Path | None = None
+
+
+def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
+    """Return the folder of a repository, downloading what is missing."""
+    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+
+    name = wish.repository
     try:
-        found = Path(snapshot_download(repository, cache_dir=cache, local_files_only=True))
-        if complete(found):
-            return found
-    except errors.LocalEntryNotFoundError:
-        pass
+        found = try_to_load_from_cache(name, wish.config, cache_dir=wish.cache)
     except errors.HFValidationError as error:
-        raise ModelUnavailable(f"{repository!r} is neither a hub id nor a folder") from error
+        raise ModelUnavailable(f"{name!r} is neither a hub id nor a folder") from error
+    if isinstance(found, str) and wish.complete(Path(found).parent):
+        return Path(found).parent
     if offline:
-        raise _not_baked(repository)
+        raise _not_baked(name)
     secret = _checked(token)
     try:
-        patterns = _wanted(repository, secret)
+        patterns = _wanted(name, secret)
         return Path(
-            snapshot_download(repository, cache_dir=cache, token=secret, allow_patterns=patterns)
+            snapshot_download(name, cache_dir=wish.cache, token=secret, allow_patterns=patterns)
         )
     except Exception as error:
-        raise _meaning(repository, error) or _unreachable(repository) from error
+        raise _meaning(name, error) or _unreachable(name) from error
 
 
 def _checked(token: SecretStr | None) -> str | None:

@@ -2,13 +2,16 @@
 
 The library wants NLTK's trained models (`punkt_tab`) and fetches them where they are missing. This
 module supplies models of our own, as the last resort: a few sure abbreviations for each language
-that the library asks for. With them a period ends a sentence unless it belongs to an abbreviation,
-to an initial, or a small letter follows.
+that the library asks for. With them a period ends a sentence unless it belongs to an abbreviation
+or an initial, or to a number that a small letter follows.
 """
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
+from functools import cache
 from pathlib import Path
 
 from .hub import MODELS
@@ -40,19 +43,23 @@ _GERMAN_MONTHS = (
 )
 _FILES = ("abbrev_types.txt", "collocations.tab", "ortho_context.tab", "sent_starters.txt")
 
-_folder: tempfile.TemporaryDirectory[str] | None = None
-
 
 def provide(models: Path = MODELS) -> None:
     """Let NLTK find its models in the image, else ours; both after every folder it knows."""
-    global _folder
     import nltk.data
 
-    if _folder is None:
-        # NLTK reads files only; they vanish with the process.
-        _folder = tempfile.TemporaryDirectory(prefix="punkt-")
-        _write(Path(_folder.name))
-        nltk.data.path += [str(models / "nltk_data"), _folder.name]
+    for folder in (str(models / "nltk_data"), _own()):
+        if folder not in nltk.data.path:
+            nltk.data.path.append(folder)
+
+
+@cache
+def _own() -> str:
+    """Return the folder of our models; NLTK reads files only. It vanishes with the process."""
+    folder = tempfile.mkdtemp(prefix="punkt-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    _write(Path(folder))
+    return folder
 
 
 def _write(root: Path) -> None:

@@ -1,0 +1,51 @@
+"""Asks the second engine for a model, in a process of its own: `hub_program.py JSON`.
+
+The answer is a line of JSON on standard output; the log, with whole tracebacks, is on standard
+error. The token comes in the environment, as it does in use. `JSON` holds what to ask:
+`{"diarization": hub id}`, `{"alignment": language, "directory": path or null}`, or
+`{"file": hub id, "while_loading": name}`; and `"models"`, what the image has at `/models`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from whisperx_engine import hub
+
+
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """Do what is asked; an error of the engine is an answer as well."""
+    from pydantic import SecretStr
+    from speech_service.errors import ModelUnavailable
+
+    token = SecretStr(os.environ.get("HF_TOKEN", ""))
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    models = Path(question["models"])
+    try:
+        if model := question.get("diarization"):
+            return {"folder": str(hub.diarization_folder(model, token, offline, models))}
+        if language := question.get("alignment"):
+            directory = question["directory"] and Path(question["directory"])
+            source = hub.alignment_source(language, directory, token, offline, models)
+            return {"name": source.model_name, "dir": source.model_dir}
+        from huggingface_hub import hf_hub_download
+
+        with hub.translated(question["while_loading"]):
+            secret = hub.well_formed(token)
+            return {"file": hf_hub_download(question["file"], "pytorch_model.bin", token=secret)}
+    except hub.NoAlignmentModel as error:
+        return {"impossible": str(error)}
+    except ModelUnavailable as error:
+        logging.getLogger("test").exception("refused")
+        return {"code": error.code, "message": error.message}
+
+
+if __name__ == "__main__":
+    hub.prepare_environment()
+    logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
+    print(json.dumps(answer(json.loads(sys.argv[1]))))
