@@ -238,6 +238,64 @@ def test_an_alignment_model_of_ones_own_serves_one_language_or_all(
     assert answer == {"name": str(tmp_path / place), "dir": None}
 
 
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_public_alignment_model_is_fetched_in_one_format_and_found_again(
+    ask: Ask, hub: FakeHub, tmp_path: Path
+) -> None:
+    repository = tmp_path / "russian"
+    repository.mkdir()
+    files = ("config.json", "preprocessor_config.json", "vocab.json", "model.safetensors")
+    for name in (*files, "pytorch_model.bin", "flax_model.msgpack", "language_model.bin"):
+        (repository / name).write_text(name)
+    hub.repositories["jonatasgrosman/wav2vec2-large-xlsr-53-russian"] = repository
+    own = str(tmp_path / "cache-of-ones-own")
+    found = ask(alignment="ru", directory=own)
+    assert found["name"].startswith(own)
+    assert sorted(hub.downloads()) == sorted(files)
+    hub.requests.clear()
+    assert ask(alignment="ru", directory=own, offline=True) == found
+    assert hub.requests == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path: Path) -> None:
+    assert ask(alignment="en", directory=None, offline=True)["code"] == "model_not_baked"
+    baked = tmp_path / "models" / "alignment"
+    baked.mkdir(parents=True)
+    (baked / "wav2vec2_fairseq_base_ls960_asr_ls960.pth").touch()
+    answer = ask(alignment="en", directory=None, offline=True)
+    assert answer == {"name": "WAV2VEC2_ASR_BASE_960H", "dir": str(baked)}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_language_that_nobody_can_align_is_no_trouble_with_the_hub(ask: Ask) -> None:
+    assert "'la'" in ask(alignment="la", directory=None)["impossible"]
+
+
+@pytest.mark.docker
+def test_there_are_sentences_for_every_language_that_whisperx_asks_for() -> None:
+    program = """
+import nltk
+from whisperx.utils import PUNKT_LANGUAGES
+from whisperx_engine import punkt
+
+nltk.data.path.clear()
+punkt.provide()
+for language in PUNKT_LANGUAGES.values():
+    nltk.data.load(f"tokenizers/punkt_tab/{language}.pickle")
+"""
+    ended = subprocess.run(
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none"]
+        + [build(), "python3", "-c", program],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_whisper_models_of_the_image_have_the_names_that_clients_use(tmp_path: Path) -> None:
     for name in ("small", "Systran/faster-whisper-tiny", "unfinished"):
         (tmp_path / "whisper" / name).mkdir(parents=True)
