@@ -132,8 +132,8 @@ def _spoken(random: np.random.Generator, voices: Sequence[str]) -> Unit:
     return Unit(log_mel(disturbed(random, speech.audio)), language, voice, words, times, quiet)
 
 
-def _wordless(random: np.random.Generator) -> Unit:
-    """Return silence, noise, hum or clicks."""
+def wordless(random: np.random.Generator) -> Samples:
+    """Return silence, noise, hum or clicks, of half a second to six."""
     length = int(random.uniform(0.5, 6) * RATE)
     audio = np.zeros(length, np.float32)
     kind = random.random()
@@ -146,12 +146,16 @@ def _wordless(random: np.random.Generator) -> Unit:
         )
     if 0.5 < kind < 0.6:
         audio[random.integers(0, length, 8)] += random.uniform(-0.5, 0.5)
-    mel = log_mel(audio.clip(-1, 1).astype(np.float32))
+    return audio.clip(-1, 1).astype(np.float32)
+
+
+def _quiet(random: np.random.Generator) -> Unit:
+    mel = log_mel(wordless(random))
     return Unit(mel, "", "", (), np.zeros((0, 2), np.float32), mel.shape[1])
 
 
 def _unit(random: np.random.Generator, number: int, voices: Sequence[str]) -> Unit:
-    return _wordless(random) if number % 20 == 0 else _spoken(random, voices)
+    return _quiet(random) if number % 20 == 0 else _spoken(random, voices)
 
 
 Maker = Callable[[np.random.Generator, int], T]

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +19,7 @@ from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 from whisperx.diarize import DiarizationPipeline
 
-from tests.speech.assembly import assemble
+from tests.speech.assembly import DIARIZATION
 from tests.speech.corpus import noise
 from tests.speech.dialogues import DIALOGUES, Cast, Dialogue, dialogue
 from tests.speech.synthesis import RATE, Samples, speak
@@ -49,10 +46,7 @@ class Tally:
 
 def load() -> DiarizationPipeline:
     """Return whisperx' pipeline with the committed model."""
-    folder = Path(tempfile.mkdtemp())
-    with as_file(files("whisperx") / "assets" / "pytorch_model.bin") as segmentation:
-        assemble(folder, segmentation)
-    return DiarizationPipeline(model_name=str(folder), device="cpu")
+    return DiarizationPipeline(model_name=str(DIARIZATION), device="cpu")
 
 
 def _truth(item: Dialogue) -> Annotation:

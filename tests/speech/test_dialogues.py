@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def read(file: Path) -> dict[str, Any]:
 @pytest.mark.parametrize("cast", DIALOGUES, ids=str)
 def test_a_dialogue_is_loud_in_its_words_and_silent_between_its_turns(cast: Cast) -> None:
     made = dialogue(cast)
-    assert 18 <= made.speech.duration <= 24
+    assert 20 <= made.speech.duration <= 24
     audio = np.abs(made.speech.audio)
     for word in (word for turn in made.turns for word in turn.words):
         assert audio[round(word.start * RATE) : round(word.end * RATE)].max() > 0.05
@@ -56,22 +57,23 @@ def test_the_text_of_a_dialogue_is_that_of_its_words() -> None:
 
 def test_the_same_cast_gives_the_same_dialogue_and_another_seed_another() -> None:
     cast = Cast(("f4", "m5"), 1, "ru")
-    assert np.array_equal(dialogue(cast).speech.audio, dialogue(cast).speech.audio)
-    assert dialogue(cast).text != dialogue(Cast(("f4", "m5"), 2, "ru")).text
+    first = dialogue(cast)
+    other = dialogue(Cast(("f4", "m5"), 2, "ru"))
+    dialogue.cache_clear()
+    assert np.array_equal(first.speech.audio, dialogue(cast).speech.audio)
+    assert first.text != other.text
 
 
 def test_an_assembled_model_holds_all_that_its_settings_name(tmp_path: Path) -> None:
-    given = tmp_path / "given.bin"
-    given.write_bytes(b"finds speech")
-    folder = assemble(tmp_path / "model", given)
+    folder = assemble(tmp_path / "model")
     settings = yaml.safe_load((folder / "config.yaml").read_text())["pipeline"]["params"]
     named = {value for value in settings.values() if str(value).startswith("$model/")}
     assert named == {"$model/segmentation", "$model/embedding", "$model/plda"}
-    assert (folder / "segmentation" / "pytorch_model.bin").read_bytes() == b"finds speech"
-    assert (folder / "embedding" / "pytorch_model.bin").stat().st_size > 100_000
+    for network in ("segmentation", "embedding"):
+        assert zipfile.is_zipfile(folder / network / "pytorch_model.bin")
     with np.load(folder / "plda" / "xvec_transform.npz") as transform:
         assert transform["lda"].shape == (DIMENSION, DIMENSION)
-    assert assemble(folder, given) == folder
+    assert assemble(folder) == folder
 
 
 def test_the_committed_settings_are_those_of_the_script(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import time
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,12 +30,12 @@ from transformers import Wav2Vec2ForCTC as Network
 
 from tests.speech.corpus import disturbed, kept, many, sentence
 from tests.speech.synthesis import RATE, Speech, join
-from tests.speech.team import Team, falling_rate
+from tests.speech.team import Course, Team
 from tests.speech.vocabulary import LANGUAGES, TRAINING_VOICES, WORDS
 
-CLIPS, STEPS, SEED = 4000, 2200, 4
+CLIPS = 4000
+COURSE = Course(steps=2200, rate=2e-3, last_rate=2e-5, seed=4)
 _BATCH_SECONDS = 30.0  # for each process
-_RATES = (2e-3, 2e-5)  # the first and the last
 _HALF_SECOND = 0.45  # what counts as a pause; units are joined with 0.55 s and more
 _LEAST_PAUSE = 0.55
 
@@ -236,33 +235,22 @@ def losses(made: Network, lesson: Batch) -> dict[str, Tensor]:
 
 
 def _clips(folder: Path) -> list[Clip]:
-    made = kept(folder / "alignment-clips.pkl", partial(many, clip, SEED, CLIPS))
+    made = kept(folder / "alignment-clips.pkl", partial(many, clip, COURSE.seed, CLIPS))
     return sorted(made, key=lambda item: len(item.audio))
 
 
 def _work(rank: int, team: Team, folder: Path) -> None:
     torch.set_num_threads(1)
-    torch.manual_seed(SEED)
+    torch.manual_seed(COURSE.seed)
     clips = _clips(folder)[rank :: team.size]
     made = network().train()
-    optimizer = torch.optim.AdamW(made.parameters(), _RATES[0], (0.9, 0.98), weight_decay=0.01)
-    began, means = time.monotonic(), dict[str, float]()
-    for step in range(STEPS):
-        random = np.random.default_rng((SEED, step, rank))
-        for group in optimizer.param_groups:
-            group["lr"] = falling_rate(step, STEPS, *_RATES)
-        parts = losses(made, batch(random, clips))
-        optimizer.zero_grad()
-        sum(parts.values(), torch.zeros(())).backward()
-        team.average(made, rank, step)
-        torch.nn.utils.clip_grad_norm_(made.parameters(), 1.0)
-        optimizer.step()
-        for name, part in parts.items():
-            means[name] = 0.98 * means.get(name, part.item()) + 0.02 * part.item()
-        if not rank and step % 50 == 49:
-            shown = "  ".join(f"{name} {mean:.3f}" for name, mean in means.items())
-            print(f"{step + 1}/{STEPS}  {shown}  {time.monotonic() - began:.0f} s", flush=True)
-            torch.save(made.state_dict(), folder / "alignment.pt")
+    team.learn(
+        made,
+        COURSE,
+        lambda random: losses(made, batch(random, clips)),
+        rank,
+        folder / "alignment.pt",
+    )
 
 
 def export(made: Network, folder: Path) -> None:
