@@ -19,9 +19,9 @@ from pyannote.core import Annotation, Segment
 from pyannote.metrics.diarization import DiarizationErrorRate
 from whisperx.diarize import DiarizationPipeline
 
-from tests.speech.assembly import DIARIZATION
 from tests.speech.corpus import noise
 from tests.speech.dialogues import DIALOGUES, Cast, Dialogue, dialogue
+from tests.speech.pipeline import DIARIZATION
 from tests.speech.synthesis import RATE, Samples, speak
 from tests.speech.train_diarization import TUNING_VOICES
 from tests.speech.vocabulary import LANGUAGES, TEST_VOICES

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.speech.assembly import DIARIZATION, DIMENSION, assemble, write_settings
 from tests.speech.dialogues import DIALOGUES, LEAD, Cast, dialogue
+from tests.speech.pipeline import DIARIZATION, DIMENSION, write_settings
 from tests.speech.synthesis import RATE
 from tests.speech.vocabulary import TEST_VOICES, WORDS
 
@@ -64,16 +64,14 @@ def test_the_same_cast_gives_the_same_dialogue_and_another_seed_another() -> Non
     assert first.text != other.text
 
 
-def test_an_assembled_model_holds_all_that_its_settings_name(tmp_path: Path) -> None:
-    folder = assemble(tmp_path / "model")
-    settings = yaml.safe_load((folder / "config.yaml").read_text())["pipeline"]["params"]
+def test_the_diarization_model_holds_all_that_its_settings_name() -> None:
+    settings = yaml.safe_load((DIARIZATION / "config.yaml").read_text())["pipeline"]["params"]
     named = {value for value in settings.values() if str(value).startswith("$model/")}
     assert named == {"$model/segmentation", "$model/embedding", "$model/plda"}
     for network in ("segmentation", "embedding"):
-        assert zipfile.is_zipfile(folder / network / "pytorch_model.bin")
-    with np.load(folder / "plda" / "xvec_transform.npz") as transform:
+        assert zipfile.is_zipfile(DIARIZATION / network / "pytorch_model.bin")
+    with np.load(DIARIZATION / "plda" / "xvec_transform.npz") as transform:
         assert transform["lda"].shape == (DIMENSION, DIMENSION)
-    assert assemble(folder) == folder
 
 
 def test_the_committed_settings_are_those_of_the_script(tmp_path: Path) -> None:

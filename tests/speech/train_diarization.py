@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchaudio.transforms import MFCC
 
-from tests.speech.assembly import DIMENSION, write_settings
 from tests.speech.corpus import disturbed, kept, many, sentence, wordless
+from tests.speech.pipeline import DIMENSION, write_settings
 from tests.speech.synthesis import RATE, Samples, Word, join, silence, speak
 from tests.speech.team import Course, Team
 from tests.speech.vocabulary import LANGUAGES, TRAINING_VOICES, WORDS

@@ -1,8 +1,7 @@
-"""The diarization model as one directory, laid out as the hub's own repositories are."""
+"""The settings of the diarization model, which is laid out as the hub's own repositories are."""
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,6 @@ import yaml
 
 DIARIZATION = Path(__file__).parent / "diarization"
 DIMENSION = 64  # of the vectors that tell voices apart
-
-
-def assemble(folder: Path, segmentation: Path | None = None) -> Path:
-    """Make `folder` a copy of the whole pipeline, and return it.
-
-    Args:
-        folder: created, or completed if it exists.
-        segmentation: not used: the model brings what finds speech.
-    """
-    return Path(shutil.copytree(DIARIZATION, folder, dirs_exist_ok=True))
 
 
 def write_settings(folder: Path) -> None:
