@@ -95,6 +95,12 @@ def text(found: dict[str, Any]) -> str:
     return " ".join(segment["text"] for segment in found["segments"])
 
 
+def figure(http: httpx.Client, name: str) -> float:
+    """One of the metrics."""
+    [value] = re.findall(rf"^{name} (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(value)
+
+
 def plain(word: str) -> str:
     return word.strip(".").lower()
 
@@ -272,6 +278,17 @@ def test_a_file_cut_off_is_heard_as_far_as_it_goes(http: httpx.Client) -> None:
     mp3 = media.ffmpeg("-i", str(SPEECH / "samples" / "demo.wav"), "-f", "mp3")
     found = transcribed(http, mp3[: len(mp3) * 2 // 3], diarize="true")
     assert text(found).startswith("Hello world.")
+
+
+def test_the_job_of_a_client_that_leaves_is_stopped(service: Container) -> None:
+    stopped = figure(service.http, "speech_jobs_cancelled_total")
+    with httpx.Client(base_url=service.http.base_url, trust_env=False) as hasty:
+        fields = {"diarize": "true", "stream": "true"}
+        files = {"file": sample("minute.flac")}
+        with hasty.stream("POST", "/transcribe", files=files, data=fields, timeout=60) as answer:
+            assert next(answer.iter_lines()).startswith("data: ")
+    wait_until(lambda: figure(service.http, "speech_jobs_cancelled_total") == stopped + 1, 60)
+    wait_until(lambda: figure(service.http, "speech_jobs_running") == 0, 60)
 
 
 def test_three_at_once_all_get_their_own_answer(http: httpx.Client) -> None:
