@@ -1,4 +1,4 @@
-"""Print what the given distributions need from elsewhere, for an image layer that outlives our code.
+"""Print what distributions need from elsewhere, for an image layer that outlives our code.
 
 python requirements.py EXTRA FOLDER...
 """
