@@ -1,4 +1,4 @@
-"""A hub of models on loopback that answers as huggingface.co does, errors included.
+"""A hub of models on this machine that answers as huggingface.co does, errors included.
 
 What huggingface_hub 0.36 (which whisperx needs) and 2.x ask is served: a repository's description,
 its list of files, and its files.
@@ -79,14 +79,14 @@ class FakeHub:
 
 
 @contextmanager
-def serving(hub: FakeHub) -> Iterator[FakeHub]:
-    """Serve a hub on a port of 127.0.0.1 until the end of the context."""
+def serving(hub: FakeHub, host: str = "127.0.0.1") -> Iterator[FakeHub]:
+    """Serve a hub on a free port until the end of the context."""
 
     class Conversation(_Conversation):
         model = hub
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Conversation) as server:
-        hub.address = f"http://127.0.0.1:{server.server_address[1]}"
+    with ThreadingHTTPServer((host, 0), Conversation) as server:
+        hub.address = f"http://{host}:{server.server_address[1]}"
         thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()
         try:

@@ -55,13 +55,12 @@ def bake(word: str, models: Path, token: SecretStr | None) -> None:
 
 
 def _whisper(name: str, folder: Path, token: SecretStr | None) -> None:
-    from faster_whisper import download_model
+    from faster_whisper import available_models, download_model
 
-    try:
-        with hub.translated(name):
-            download_model(name, output_dir=str(folder), use_auth_token=hub.well_formed(token))
-    except ValueError as error:
-        raise SpeechError(f"{name!r} is neither a size of Whisper nor a hub id") from error
+    if "/" not in name and name not in available_models():
+        raise SpeechError(f"{name!r} is neither a size of Whisper nor a hub id")
+    with hub.translated(name):
+        download_model(name, output_dir=str(folder), use_auth_token=hub.well_formed(token))
     # What the library remembers of a download, should it go on another time.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
