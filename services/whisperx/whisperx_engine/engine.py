@@ -132,12 +132,11 @@ class WhisperX:
         libraries.imported(self._threads)
         from whisperx.diarize import DiarizationPipeline
 
-        token = self._settings.hf_token
         with hub.translated(self._settings.diarize_model):
             return Diarizer(
                 DiarizationPipeline(
                     model_name=str(folder),
-                    token=token and token.get_secret_value(),
+                    token=hub.well_formed(self._settings.hf_token),
                     device=self._device(),
                 )
             )
