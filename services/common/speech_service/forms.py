@@ -123,7 +123,7 @@ class SpeakerFields(BaseModel):
         return Speakers(self.num_speakers, self.min_speakers, self.max_speakers)
 
 
-class TranscriptionForm(SpeechForm, SpeakerFields):
+class TranscriptionForm(SpeakerFields, SpeechForm):
     """The fields of `POST /v1/audio/transcriptions`."""
 
     language: LanguageCode | None = Field(
