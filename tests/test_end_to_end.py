@@ -50,6 +50,22 @@ def image() -> None:
     run("docker", "compose", "build", folder=ROOT / "services" / "faster-whisper")
 
 
+def official(stage: Stage, host: str) -> openai.OpenAI:
+    """OpenAI's client as users set it up.
+
+    Nginx and OpenAI's API both want the Authorization header. The service needs no key here, so the
+    password of Nginx takes its place; the key is never sent.
+    """
+    return openai.OpenAI(
+        base_url=f"https://{host}:{stage.nginx.port}/v1",
+        api_key="unused",
+        default_headers={"Authorization": BASIC},
+        http_client=openai.DefaultHttpxClient(verify=stage.through_nginx.context or True),
+        max_retries=0,
+        _strict_response_validation=True,
+    )
+
+
 def test_the_openai_client_has_speech_transcribed_by_a_service_that_sleeps_again(
     stage: Stage, image: None
 ) -> None:
@@ -60,15 +76,7 @@ def test_the_openai_client_has_speech_transcribed_by_a_service_that_sleeps_again
     stage.proxy.config["services"][host] = shipped | mine
     stage.start()
     assert not engine.runs()
-    # Nginx and OpenAI's API both want the Authorization header. The service needs no key here, so
-    # the password of Nginx takes its place; the key is never sent.
-    with openai.OpenAI(
-        base_url=f"https://{host}:{stage.nginx.port}/v1",
-        api_key="unused",
-        default_headers={"Authorization": BASIC},
-        http_client=openai.DefaultHttpxClient(verify=stage.through_nginx.context or True),
-        max_retries=0,
-    ) as client:
+    with official(stage, host) as client:
         told = json.loads((SPEECH / "samples" / "samples.json").read_text())
         texts = {sample["file"]: words(sample["text"]) for sample in told if sample["text"]}
 
@@ -100,6 +108,7 @@ def test_a_dialogue_wakes_whisperx_which_tells_who_said_what_and_gives_its_memor
     stage.start()
     made = dialogue(DIALOGUES[0])
     write_wav(tmp_path / "dialogue.wav", made.speech)
+    recording = (tmp_path / "dialogue.wav").read_bytes()
     before = available_bytes()
     assert not engine.runs()
     with httpx.Client(
@@ -111,7 +120,7 @@ def test_a_dialogue_wakes_whisperx_which_tells_who_said_what_and_gives_its_memor
     ) as client:
         answer = client.post(
             "/transcribe",
-            files={"file": (tmp_path / "dialogue.wav").read_bytes()},
+            files={"file": recording},
             data={"diarize": "true"},
         )
     found = answer.json()
@@ -123,6 +132,13 @@ def test_a_dialogue_wakes_whisperx_which_tells_who_said_what_and_gives_its_memor
         assert [word["start"] for word in segment["words"]] == [
             pytest.approx(word.start, abs=0.2) for word in turn.words
         ]
+    with official(stage, host) as openai_client:
+        diarized = openai_client.audio.transcriptions.create(
+            model="whisper-1", file=("dialogue.wav", recording), response_format="diarized_json"
+        )
+    assert [(part.text, part.speaker) for part in diarized.segments] == [
+        (segment["text"], segment["speaker"]) for segment in found["segments"]
+    ]
     used = before - available_bytes()
     assert used > 300 * MB
     engine.until_stopped()
