@@ -44,13 +44,12 @@ class Diarizer:
         what lies between two turns after the nearest.
 
         Args:
+            segments: at least one.
             samples: mono at 16 kHz.
             speakers: how many there are.
         """
         from whisperx.diarize import assign_word_speakers
 
-        if not segments:
-            return []
         with self._lock:
             turns = self._pipeline(
                 samples,
