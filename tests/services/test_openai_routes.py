@@ -26,8 +26,13 @@ def file(data: bytes | None = None) -> dict[str, Any]:
 
 
 def client_of(http: httpx.Client) -> openai.OpenAI:
+    return client_at(str(http.base_url))
+
+
+def client_at(address: str) -> openai.OpenAI:
+    """The official client, strict with what it reads."""
     return openai.OpenAI(
-        base_url=f"{http.base_url}/v1",
+        base_url=f"{address}/v1",
         api_key="none",
         max_retries=0,
         _strict_response_validation=True,

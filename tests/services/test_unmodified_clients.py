@@ -26,6 +26,7 @@ from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401
 
 from .test_engine_image import image  # noqa: F401 - fixture
 from .test_faster_whisper import ALL, Sample, plain
+from .test_openai_routes import client_at
 from .test_whisper_live_client import client, heard_by  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.docker
@@ -55,13 +56,7 @@ def address(stage: Stage) -> str:
 
 @pytest.fixture(scope="module")
 def official(address: str) -> Iterator[openai.OpenAI]:
-    with openai.OpenAI(
-        base_url=f"{address}/v1",
-        api_key="none",
-        max_retries=0,
-        _strict_response_validation=True,
-        http_client=openai.DefaultHttpxClient(trust_env=False),
-    ) as published:
+    with client_at(address) as published:
         yield published
 
 
