@@ -80,9 +80,7 @@ class WhisperRecognizer:
         if not self.whisper.model.is_multilingual:
             language, probability = "en", 1.0
         else:
-            language, probability, _ = self.whisper.detect_language(
-                window.samples, vad_filter=True
-            )
+            language, probability, _ = self.whisper.detect_language(window.samples, vad_filter=True)
         seconds = len(window.samples) / SAMPLE_RATE
         return Summary(language, float(probability), seconds, seconds)
 
