@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
@@ -30,29 +29,14 @@ CONFIG = {
 
 
 @pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
-    """A program that is ready from the start."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield Upstream("127.0.0.1", server.sockets[0].getsockname()[1])
-    server.close()
-
-
-@pytest.fixture
 async def backends() -> dict[str, FakeBackend]:
     return {}
 
 
 @pytest.fixture
-async def fleet(upstream: Upstream, backends: dict[str, FakeBackend]) -> AsyncIterator[Fleet]:
+async def fleet(web: Upstream, backends: dict[str, FakeBackend]) -> AsyncIterator[Fleet]:
     def make(service: config.ServiceConfig) -> FakeBackend:
-        return backends.setdefault(service.name, FakeBackend(upstream))
+        return backends.setdefault(service.name, FakeBackend(web))
 
     fleet = Fleet(make)
     fleet.apply(config.parse(json.dumps(CONFIG), source="config.json"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -25,21 +24,6 @@ def service_config(**keys: object) -> config.ServiceConfig:
     text = json.dumps({"services": {"a.example": service}})
     parsed = config.parse(text, source="config.json")
     return parsed.services["a.example"]
-
-
-@pytest.fixture
-async def web() -> AsyncIterator[Upstream]:
-    """A program that is ready from the start."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-            await reader.readuntil(b"\r\n\r\n")
-            writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
-        writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield Upstream("127.0.0.1", server.sockets[0].getsockname()[1])
-    server.close()
 
 
 Make = Callable[..., Awaitable[tuple[Service, FakeBackend]]]
