@@ -17,11 +17,14 @@ import aiohttp
 import pytest
 
 from autostart_proxy.backends import Backend, Exit, Observation, Upstream
-from autostart_proxy.errors import BackendRefused, ContainerExited
+from autostart_proxy.errors import BackendRefused, ContainerExited, StartFailed
 from tests.backends import programs
 
 PATIENCE_SECONDS = 15.0
 """For what has no limit of its own; a busy machine must not fail the suite."""
+
+NOTICED_SECONDS = 2.0
+"""How soon a change by hand must be noticed."""
 
 
 def ignore() -> None:
@@ -91,6 +94,14 @@ async def exit_of(backend: Backend) -> Exit:
     assert observation.exit is not None
     assert not observation.running
     return observation.exit
+
+
+async def refusal_of(backend: Backend) -> ContainerExited | StartFailed:
+    """Why a start is refused."""
+    with pytest.raises(BackendRefused) as refusal:
+        await backend.start(ignore)
+    assert isinstance(refusal.value.reason, (ContainerExited, StartFailed))
+    return refusal.value.reason
 
 
 class Contract:

@@ -15,9 +15,8 @@ class FaultySocket:
 
     Attributes:
         mute: accept and never answer.
+        cut_events_at_once: break off every event stream before it begins.
         asked: the request lines seen, such as "GET /_ping HTTP/1.1".
-        instead: answers by pattern of the request line, each given `times` times; None cuts the
-            real answer in the middle.
     """
 
     def __init__(self, path: Path) -> None:

@@ -26,6 +26,9 @@ GENTLE = SERVE + "import signal; signal.signal(signal.SIGTERM, lambda *_: os._ex
 STUBBORN = SERVE + "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
 LOOP = "server.serve_forever()\n"
 
+SLEEPS = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: exit(0)); time.sleep(600)"
+"""Listens nowhere; ends with 0 on SIGTERM."""
+
 
 def gentle() -> str:
     """Ends with 0 on SIGTERM."""

@@ -7,10 +7,16 @@ import json
 import os
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from autostart_proxy.backends.compose import ComposeBackend
+
 IMAGE = "python:3.11-slim"
+
+Start = Callable[..., ComposeBackend]
+"""Makes a backend for a stack; keys are those of `ServiceConfig`."""
 
 
 def program(source: str, *arguments: str) -> dict[str, Any]:

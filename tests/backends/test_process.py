@@ -22,13 +22,6 @@ from autostart_proxy.config import ServiceConfig
 from autostart_proxy.errors import BackendRefused, StartFailed
 from tests.backends import programs
 from tests.backends.contract import Contract, eventually, exit_of, get, ignore, until
-from tests.ports import free_port
-
-
-@pytest.fixture
-def port() -> int:
-    return free_port()
-
 
 Make = Callable[..., ProcessBackend]
 

@@ -1,0 +1,117 @@
+"""Compose files that cannot be used, and Compose itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+import pytest
+
+from autostart_proxy.backends import Observation
+from autostart_proxy.errors import StartFailed
+from tests.backends import programs
+from tests.backends.contract import (
+    NOTICED_SECONDS,
+    eventually,
+    ignore,
+    refusal_of,
+    watching,
+)
+from tests.backends.programs import SLEEPS
+from tests.backends.stack import Stack, Start, after, program, published
+
+pytestmark = pytest.mark.docker
+
+
+async def test_a_broken_file_is_refused_in_composes_own_words(stack: Stack, service: Start) -> None:
+    (stack.folder / "docker-compose.yml").write_text("services:\n  app: {imagine: x}\n")
+    reason = await refusal_of(service())
+    assert isinstance(reason, StartFailed)
+    assert "imagine" in reason.detail
+
+
+async def test_a_missing_folder_is_refused(stack: Stack, service: Start, tmp_path: Path) -> None:
+    reason = await refusal_of(service(compose_dir=tmp_path / "nowhere"))
+    assert "composeDir is not a folder" in reason.detail
+
+
+async def test_a_missing_image_is_refused_in_composes_own_words(
+    stack: Stack, service: Start
+) -> None:
+    stack.write(app={"image": "127.0.0.1:1/no-such-image:none", "network_mode": "bridge"})
+    reason = await refusal_of(service())
+    assert isinstance(reason, StartFailed)
+    assert "no-such-image" in reason.detail or "127.0.0.1:1" in reason.detail
+
+
+async def test_containers_are_seen_and_stopped_though_their_file_is_broken(
+    stack: Stack, service: Start, port: int
+) -> None:
+    stack.write(
+        app=program(programs.gentle()) | published(port) | after(base="started"),
+        base=program(SLEEPS),
+    )
+    await stack.compose("up", "-d")
+    (stack.folder / "docker-compose.yml").write_text("services: [")
+    backend = service(containers=("app",))
+    assert (await backend.observe()).running
+    await backend.stop(1)
+    assert not (await backend.observe()).running
+    assert await stack.status("base") == "exited"
+
+
+async def test_a_file_that_becomes_right_is_read_again(
+    stack: Stack, service: Start, port: int
+) -> None:
+    (stack.folder / "docker-compose.yml").write_text("services: [")
+    backend = service()
+    async with watching(backend) as seen:
+        assert await anext(seen) == Observation(running=False)
+        await refusal_of(backend)
+        stack.write(app=program(programs.gentle()) | published(port))
+        await backend.start(ignore)
+        async with asyncio.timeout(NOTICED_SECONDS):
+            while not (await anext(seen)).running:
+                pass
+
+
+async def test_compose_1_is_refused_with_the_cure(
+    stack: Stack, service: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _fake_program(tmp_path, "docker", "exit 1")
+    _fake_program(tmp_path, "docker-compose", "echo 1.29.2")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    stack.write(app=program(SLEEPS))
+    reason = await refusal_of(service())
+    assert "Docker Compose 2 or newer is needed" in reason.detail
+    assert "1.29.2" in reason.detail
+
+
+async def test_a_cancelled_preparation_ends_compose(
+    stack: Stack, service: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real_path = os.environ["PATH"]
+    slow = (
+        f"export PATH={real_path}\n"
+        f'case "$*" in *" up "*) echo $$ > {tmp_path}/pid; exec sleep 600;; esac\n'
+        'exec docker "$@"\n'
+    )
+    _fake_program(tmp_path, "docker", slow)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{real_path}")
+    stack.write(app=program(SLEEPS))
+    backend = service()
+    starting = asyncio.ensure_future(backend.start(ignore))
+    await eventually((tmp_path / "pid").exists)
+    starting.cancel()
+    await asyncio.wait([starting])
+    assert starting.cancelled()
+    pid = int((tmp_path / "pid").read_text())
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def _fake_program(folder: Path, name: str, script: str) -> None:
+    path = folder / name
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
