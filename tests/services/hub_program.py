@@ -2,8 +2,9 @@
 
 The answer is a line of JSON on standard output; the log, with whole tracebacks, is on standard
 error. The token comes in the environment, as it does in use. `JSON` holds what to ask:
-`{"diarization": hub id}`, `{"alignment": language, "directory": path or null}`, or
-`{"file": hub id, "while_loading": name}`; and `"models"`, what the image has at `/models`.
+`{"diarization": hub id}`, `{"alignment": language, "directory": path or null}`,
+`{"file": hub id, "while_loading": name}`, or `{"weights": address}`, for torch to download; and
+`"models"`, what the image has at `/models`.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
             directory = question["directory"] and Path(question["directory"])
             source = hub.alignment_source(language, directory, token, offline, models)
             return {"name": source.model_name, "dir": source.model_dir}
+        if address := question.get("weights"):
+            import torch.hub
+
+            with hub.translated(address):
+                return dict(torch.hub.load_state_dict_from_url(address))
         from huggingface_hub import hf_hub_download
 
         with hub.translated(question["while_loading"]):

@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -267,6 +268,27 @@ def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path:
     (baked / "wav2vec2_fairseq_base_ls960_asr_ls960.pth").touch()
     answer = ask(alignment="en", directory=None, offline=True)
     assert answer == {"name": "WAV2VEC2_ASR_BASE_960H", "dir": str(baked)}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_download_of_torchs_that_stalls_is_given_up_and_leaves_nothing(
+    ask: Ask, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
+
+        def stall() -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nweights")
+                return connection.recv(1)
+
+        stalling = thread.submit(stall)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
+        assert ask(weights=address)["code"] == "hub_unreachable"
+        assert stalling.result() == b"", "the connection was closed by the client"
+    assert list((tmp_path / "cache").rglob("weights*")) == []
 
 
 @pytest.mark.docker

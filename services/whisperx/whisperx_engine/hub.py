@@ -38,6 +38,8 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 _ANSWER_SECONDS = 5.0
+_SILENCE_SECONDS = 10.0
+"""What the hub's library waits for the next bytes of a file; torch and NLTK would wait for ever."""
 _SITE = "https://huggingface.co"
 _TOKEN = re.compile(r"hf_\w+", re.ASCII)
 _PART = re.compile(r"\$model/([\w./-]+)")
@@ -60,9 +62,13 @@ class AlignmentSource:
 
 
 def prepare_environment() -> None:
-    """Forbid the libraries to report on their users and to draw; call it before any import."""
+    """Forbid the libraries to report on their users, to draw, and to wait for a server for ever.
+
+    Call it before any of them is imported.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    socket.setdefaulttimeout(_SILENCE_SECONDS)
 
 
 def well_formed(token: SecretStr | None) -> str | None:
