@@ -98,8 +98,14 @@ def _config_path(options: argparse.Namespace, environment: Mapping[str, str] = o
 
 
 def _fail(*lines: str) -> int:
-    for line in lines:
-        print(f"autostart-proxy: {line}", file=sys.stderr)
+    """Say why on standard error; where that is the journal, as errors."""
+    import logging
+
+    from autostart_proxy import logs
+
+    words = "\n".join(f"autostart-proxy: {line}" for line in lines)
+    journal = logs.goes_to_journal(sys.stderr)
+    print(logs.prioritized(logging.ERROR, words) if journal else words, file=sys.stderr)
     return 1
 
 

@@ -40,14 +40,34 @@ def configure(
     """
     global _handler
     stream = stream or sys.stderr
-    journal = stream is sys.stderr and "JOURNAL_STREAM" in os.environ
+    journal = goes_to_journal(stream)
     root = logging.getLogger()
     if _handler is not None:
         root.removeHandler(_handler)
         _handler.close()
-    _handler = _Handler(stream, _JsonLines() if format == "json" else _TextLines(journal=journal))
+    lines = _JsonLines if format == "json" else _TextLines
+    _handler = _Handler(stream, lines(journal=journal))
     root.addHandler(_handler)
     root.setLevel(level.upper())
+
+
+def goes_to_journal(stream: TextIO) -> bool:
+    """Whether systemd's journal reads a stream, and with it the priorities of its lines.
+
+    `JOURNAL_STREAM` alone does not tell: whatever a service starts inherits it, often without the
+    stream that it names (systemd.exec(5)).
+    """
+    try:
+        file = os.fstat(stream.fileno())
+    except OSError:  # it is no file, but memory
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{file.st_dev}:{file.st_ino}"
+
+
+def prioritized(level: int, text: str) -> str:
+    """Return lines as the journal takes them, each with its priority in front (sd-daemon(3))."""
+    prefix = f"<{_priority(level)}>"
+    return prefix + text.replace("\n", f"\n{prefix}")
 
 
 def request(
@@ -135,13 +155,15 @@ class _TextLines:
         """The line around a message and its data."""
         line = f"{logging.getLevelName(level)} {words}"
         if self._journal:
-            prefix = f"<{_priority(level)}>"
-            return prefix + line.replace("\n", f"\n{prefix}")
+            return prioritized(level, line)
         return f"{at.isoformat(timespec='milliseconds')} {line}"
 
 
 class _JsonLines:
     """One object per line: `time`, `level`, `logger`, `message` and the data."""
+
+    def __init__(self, *, journal: bool) -> None:
+        self._journal = journal
 
     def line(
         self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
@@ -152,7 +174,8 @@ class _JsonLines:
             "logger": logger,
             "message": message,
         }
-        return json.dumps({**head, **data}, default=str)
+        line = json.dumps({**head, **data}, default=str)
+        return prioritized(level, line) if self._journal else line
 
 
 class _Handler(logging.Handler):

@@ -272,6 +272,23 @@ async def test_a_bad_configuration_keeps_the_proxy_from_starting(proxy: Proxy) -
     ]
 
 
+def test_what_keeps_the_proxy_from_starting_is_an_error_in_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text('{"services": {}, "lisen": 1, "logs": {}}')
+    with (tmp_path / "journal").open("w+") as journal:
+        file = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{file.st_dev}:{file.st_ino}")
+        monkeypatch.setattr(sys, "stderr", journal)
+        assert main("run", "--config", str(config)) == 1
+        journal.seek(0)
+        lines = journal.read().splitlines()
+    assert [line.partition(config.name)[0] for line in lines] == [
+        f"<3>autostart-proxy: {tmp_path}/"
+    ] * 2
+
+
 # Following the configuration.
 
 

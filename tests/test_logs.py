@@ -6,8 +6,10 @@ import asyncio
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TextIO
 
 import pytest
 
@@ -79,14 +81,25 @@ def test_requests_are_not_logged_above_info() -> None:
     assert stream.getvalue() == ""
 
 
-def test_in_the_journal_lines_carry_a_priority_and_no_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    logs.configure(level="DEBUG")
+@pytest.fixture
+def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TextIO]:
+    """A stream that the journal reads."""
+    with (tmp_path / "journal").open("w+") as stream:
+        file = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{file.st_dev}:{file.st_ino}")
+        yield stream
+
+
+def written_to(journal: TextIO) -> list[str]:
+    journal.seek(0)
+    return journal.read().splitlines()
+
+
+def test_in_the_journal_lines_carry_a_priority_and_no_time(journal: TextIO) -> None:
+    logs.configure(level="DEBUG", stream=journal)
     for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
         _log.log(level, "x")
-    assert capsys.readouterr().err.splitlines() == [
+    assert written_to(journal) == [
         "<7>DEBUG x",
         "<6>INFO x",
         "<4>WARNING x",
@@ -95,16 +108,30 @@ def test_in_the_journal_lines_carry_a_priority_and_no_time(
     ]
 
 
-def test_every_line_of_a_traceback_carries_the_priority(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_json_in_the_journal_carries_a_priority_too(journal: TextIO) -> None:
+    logs.configure(format="json", stream=journal)
+    _log.warning("x")
+    [line] = written_to(journal)
+    assert line.startswith("<4>")
+    assert json.loads(line.removeprefix("<4>"))["message"] == "x"
+
+
+def test_where_a_service_of_systemd_writes_elsewhere_lines_carry_their_time(
+    journal: TextIO,
 ) -> None:
-    monkeypatch.setenv("JOURNAL_STREAM", "8:1")
-    logs.configure()
+    stream = configured()
+    _log.warning("x")
+    assert stream.getvalue().startswith("20")
+    assert written_to(journal) == []
+
+
+def test_every_line_of_a_traceback_carries_the_priority(journal: TextIO) -> None:
+    logs.configure(stream=journal)
     try:
         raise ValueError("broken")
     except ValueError:
         _log.exception("x")
-    lines = capsys.readouterr().err.splitlines()
+    lines = written_to(journal)
     assert len(lines) > 2 and all(line.startswith("<3>") for line in lines)
 
 
