@@ -52,11 +52,39 @@ def test_the_unit_gives_the_proxy_little_to_do_harm_with(analyze: list[str]) -> 
     assert done.returncode == 0, done.stdout
 
 
+def calls_of(program: str, group: str) -> set[str]:
+    """The system calls of a group of systemd's, and of the groups in it."""
+    listing = subprocess.run(
+        [program, "syscall-filter", group], capture_output=True, text=True, check=True
+    )
+    names = {line.strip() for line in listing.stdout.splitlines()[1:]} - {""}
+    inner = {name for name in names if name.startswith("@")}
+    plain = {name for name in names - inner if not name.startswith("#")}
+    return plain.union(*(calls_of(program, each) for each in inner))
+
+
+def test_of_privileged_calls_the_unit_allows_but_the_one_that_setpriv_makes(
+    analyze: list[str],
+) -> None:
+    program, _ = analyze
+    allowed: set[str] = set()
+    for value in settings()["SystemCallFilter"]:
+        group = value.removeprefix("~")
+        calls = calls_of(program, group) if group.startswith("@") else {group}
+        allowed = allowed - calls if value.startswith("~") else allowed | calls
+    # backends/process.py starts every `command` by way of setpriv, where that is installed.
+    assert allowed & calls_of(program, "@privileged") == {"capset"}
+
+
 def test_the_unit_runs_the_proxy_as_the_proxy_expects() -> None:
     unit = settings()
     assert unit["Type"] == ["notify"]
-    assert unit["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    check, hangup = unit["ExecReload"]
+    [run] = unit["ExecStart"]
+    assert check.split()[1:] == ["check", run.split()[-1]]
+    assert hangup == "/bin/kill -HUP $MAINPID"
     assert unit["Restart"] == ["on-failure"]
+    assert unit["StartLimitIntervalSec"] == ["0"]
     assert unit["SupplementaryGroups"] == ["docker"]
     assert unit["User"] != ["root"]
     # control.own_socket() and control.SYSTEM_SOCKET meet here.
