@@ -10,6 +10,7 @@
 - starting, draining, stopping and failed always carry a deadline.
 - A request that arrives while the service drains or stops waits and starts it again.
 - A failed start passes through stopping: nothing half-started is left running.
+- A stop that reached nobody has stopped nothing: the service is used on and stopped later.
 - `StartBackend` and `StopBackend` supersede each other: who carries them out ends the one
   before it begins the other, and reports nothing of an operation that was ended.
 - The idle clock starts at the end of the last lease.
@@ -31,6 +32,9 @@ L = TypeVar("L", bound=Hashable)
 
 STOP_MARGIN_SECONDS = 60.0
 """How much longer than `stop_timeout` a stop may take: parts are stopped one after another."""
+
+STOP_AGAIN_SECONDS = 5.0
+"""How soon after a stop that reached nobody the next is tried, however short `idle_timeout` is."""
 
 FAILURE_SHOWN_SECONDS = 60.0
 """How long a failed service stays `failed` when nobody asks for it again."""
@@ -57,7 +61,7 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
         State.STARTING: frozenset({State.READY, State.STOPPING}),
         State.READY: frozenset({State.STARTING, State.DRAINING, State.STOPPED, State.FAILED}),
         State.DRAINING: frozenset({State.READY, State.STOPPING, State.STOPPED}),
-        State.STOPPING: frozenset({State.STOPPED, State.FAILED}),
+        State.STOPPING: frozenset({State.STOPPED, State.READY, State.FAILED}),
         State.FAILED: frozenset({State.STARTING, State.READY, State.STOPPED}),
     }
 )
@@ -145,6 +149,13 @@ class StopFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class StopUnheard:
+    """Nobody could be told to stop the service: what ran still runs."""
+
+    reason: errors.StartError
+
+
+@dataclass(frozen=True, slots=True)
 class FoundRunning:
     """The service was seen running though it was not started from here."""
 
@@ -189,6 +200,7 @@ Event: TypeAlias = (
     | StartFailed
     | Stopped
     | StopFailed
+    | StopUnheard
     | FoundRunning
     | FoundStopped
     | Reconfigured
@@ -315,7 +327,8 @@ class Lifecycle(Generic[L]):
         """When a ready service goes to sleep; None while it is in use or never sleeps."""
         if self.flowing or self.state is not State.READY or self.policy.idle_timeout is None:
             return None
-        return self._idle_since + self.policy.idle_timeout
+        deadline = self._idle_since + self.policy.idle_timeout
+        return deadline if self.failure is None else max(deadline, self.since + STOP_AGAIN_SECONDS)
 
     def handle(self, event: Event[L], now: float) -> list[Effect[L]]:
         """Take in a fact and say what is to be done, in order.
@@ -354,6 +367,9 @@ class Lifecycle(Generic[L]):
             case StopFailed(reason):
                 self._demand(event, State.STOPPING)
                 self._fail_stop(reason, now)
+            case StopUnheard(reason):
+                self._demand(event, State.STOPPING)
+                self._stay_awake(reason, now)
             case FoundRunning():
                 if self.state in (State.STOPPED, State.FAILED):
                     self.awake_because = "found running"
@@ -440,6 +456,7 @@ class Lifecycle(Generic[L]):
             self._troubles.append(now)
             self._move(State.FAILED, now)
         elif self.state in (State.READY, State.DRAINING):
+            self.failure = None
             self._move(State.STOPPED, now)
 
     def _tick(self, now: float) -> None:
@@ -504,8 +521,8 @@ class Lifecycle(Generic[L]):
         self._move(State.STOPPING, now)
         self._effects.append(StopBackend())
 
-    def _become_ready(self, now: float) -> None:
-        self.failure = None
+    def _become_ready(self, now: float, failure: errors.StartError | None = None) -> None:
+        self.failure = failure
         self._wanted = False
         self._idle_since = now
         self._move(State.READY, now)
@@ -522,10 +539,18 @@ class Lifecycle(Generic[L]):
         self.failure = self.failure or reason
         self._move(State.FAILED, now)
 
+    def _stay_awake(self, reason: errors.StartError, now: float) -> None:
+        """Refuse nobody what still runs; but what had failed before has not become good by it."""
+        if self.failure is not None:
+            self._fail_stop(reason, now)
+        else:
+            self._become_ready(now, failure=reason)
+
     def _move(self, new: State, now: float) -> None:
         old, self.state, self.since = self.state, new, now
         if new is State.DRAINING:
             self._sleep_after_serving = False
+            self.failure = None
         self._effects.append(Moved(old, new))
 
     # Answers.

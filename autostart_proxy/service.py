@@ -170,10 +170,8 @@ class Service:
         """
         self._tell(lifecycle.PutToSleep())
         await self._until(State.STOPPED, State.FAILED, State.READY)
-        if self._life.state is State.READY:
-            raise errors.StartFailed("The service was woken again.")
-        if self._life.state is State.FAILED and self._life.failure is not None:
-            raise self._life.failure
+        if self._life.state is not State.STOPPED:
+            raise self._life.failure or errors.StartFailed("The service was woken again.")
 
     def status(self) -> ServiceStatus:
         """A snapshot for people."""
@@ -205,6 +203,8 @@ class Service:
                 return "put to sleep, waiting for open requests"
             case State.READY if life.flowing:
                 return f"in use, woken by {life.awake_because}"
+            case State.READY if life.failure is not None:
+                return f"could not be put to sleep: {life.failure}"
             case State.READY if life.policy.idle_timeout is None:
                 return "never sleeps"
             case State.READY:
@@ -397,7 +397,7 @@ class Service:
         except errors.BackendRefused as refusal:
             self._tell(lifecycle.StopFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
-            self._tell(lifecycle.StopFailed(errors.DockerUnavailable(detail=str(cause))))
+            self._tell(lifecycle.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # as in _start
             _log.exception("stop broke", extra={"service": self.host})
             self._tell(lifecycle.StopFailed(errors.StartFailed(detail=repr(cause))))

@@ -15,7 +15,7 @@ class FakeBackend:
     Attributes:
         calls: what was asked, in order: `start`, `stop`, and their ends `started`, `stopped`.
         may_start, may_stop: an operation waits for its gate.
-        fails: what the next start raises.
+        fails: what the next operation raises.
     """
 
     def __init__(self, upstream: Upstream) -> None:
@@ -36,9 +36,6 @@ class FakeBackend:
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
         await self._work("start", self.may_start, launched)
-        if self.fails is not None:
-            failure, self.fails = self.fails, None
-            raise failure
         return self.upstream
 
     async def stop(self, grace_seconds: float) -> None:
@@ -52,6 +49,9 @@ class FakeBackend:
             launched()
             await gate.wait()
             self.calls.append("started" if name == "start" else "stopped")
+            if self.fails is not None:
+                failure, self.fails = self.fails, None
+                raise failure
         except asyncio.CancelledError:
             await asyncio.sleep(0.01)  # a real daemon takes its time to let go
             self.calls.append(f"{name} ended")

@@ -10,6 +10,7 @@ import pytest
 from autostart_proxy import errors
 from autostart_proxy.lifecycle import (
     MOVES,
+    STOP_AGAIN_SECONDS,
     STOP_MARGIN_SECONDS,
     AbandonStop,
     Admit,
@@ -35,6 +36,7 @@ from autostart_proxy.lifecycle import (
     StopBackend,
     StopFailed,
     Stopped,
+    StopUnheard,
     Tick,
     Woken,
 )
@@ -44,6 +46,7 @@ POLICY = Policy(
 )
 EXITED = errors.ContainerExited()
 BROKEN = errors.StartFailed()
+NO_DOCKER = errors.DockerUnavailable()
 
 
 def stopped(policy: Policy = POLICY) -> Lifecycle[str]:
@@ -267,6 +270,41 @@ def test_a_stop_that_fails_leads_to_failed_and_the_next_request_starts() -> None
     assert StartBackend() in life.handle(Arrived("b"), 2.0)
 
 
+def test_a_stop_that_reaches_nobody_leaves_the_service_ready_and_its_requests_served() -> None:
+    life = stopping()
+    life.handle(Arrived("b"), 1.0)
+    assert life.handle(StopUnheard(NO_DOCKER), 2.0) == [
+        Moved(State.STOPPING, State.READY),
+        Admit("b"),
+    ]
+    life.handle(Departed("b"), 3.0)
+    assert (life.failure, life.deadline) == (NO_DOCKER, 63.0)
+    assert StopBackend() in life.handle(Tick(), 63.0)
+    life.handle(Stopped(), 64.0)
+    assert (life.failure, life.state) == (None, State.STOPPED)
+
+
+def test_a_stop_that_reaches_nobody_is_not_repeated_at_once_however_short_the_idle_time() -> None:
+    life = ready(policy=Policy(idle_timeout=0.0))
+    assert StopBackend() in life.handle(Tick(), 0.0)
+    life.handle(StopUnheard(NO_DOCKER), 1.0)
+    assert life.deadline == 1.0 + STOP_AGAIN_SECONDS
+
+
+def test_a_service_that_nobody_could_stop_may_be_stopped_by_hand() -> None:
+    life = stopping()
+    life.handle(StopUnheard(NO_DOCKER), 1.0)
+    assert life.handle(FoundStopped(), 2.0) == [Moved(State.READY, State.STOPPED)]
+    assert life.failure is None
+
+
+def test_a_failed_start_whose_stop_reaches_nobody_is_failed() -> None:
+    life = starting()
+    life.handle(StartFailed(EXITED), 0.0)
+    assert life.handle(StopUnheard(NO_DOCKER), 1.0) == [Moved(State.STOPPING, State.FAILED)]
+    assert life.failure is EXITED
+
+
 def test_a_stop_that_never_ends_is_abandoned() -> None:
     life = stopping()
     assert life.deadline == 10 + STOP_MARGIN_SECONDS
@@ -456,6 +494,7 @@ def test_a_closed_ready_service_admits_nobody_but_flowing_requests_finish() -> N
         (stopped(), StartFailed(EXITED)),
         (stopped(), Stopped()),
         (ready(), StopFailed(BROKEN)),
+        (ready(), StopUnheard(NO_DOCKER)),
         (starting("a"), Arrived("a")),
         (ready(in_use=True), Arrived("a")),
     ],

@@ -37,6 +37,7 @@ from autostart_proxy.lifecycle import (
     StopBackend,
     StopFailed,
     Stopped,
+    StopUnheard,
     Tick,
     Woken,
 )
@@ -52,6 +53,7 @@ POLICIES = st.builds(
 )
 CARRIES_A_DEADLINE = {State.STARTING, State.DRAINING, State.STOPPING, State.FAILED}
 CRASH = errors.ContainerExited()
+BROKEN = errors.StartFailed()
 NO_DOCKER = errors.DockerUnavailable()
 
 
@@ -164,10 +166,10 @@ class World(RuleBasedStateMachine):
         self.tell(StartFailed(reason))
 
     @precondition(lambda self: self.operation == StopBackend() and not self.closed)
-    @rule(well=st.booleans())
-    def the_stop_ends(self, well: bool) -> None:
+    @rule(end=st.sampled_from([Stopped(), StopFailed(BROKEN), StopUnheard(NO_DOCKER)]))
+    def the_stop_ends(self, end: Event[int]) -> None:
         self.operation = None
-        self.tell(Stopped() if well else StopFailed(NO_DOCKER))
+        self.tell(end)
 
     @rule()
     def it_is_seen_running(self) -> None:

@@ -327,6 +327,29 @@ async def test_a_new_idle_time_holds_at_once(make: Make) -> None:
     await until(lambda: service.status().state == "stopped")
 
 
+async def test_a_stop_that_reaches_nobody_is_told_and_the_service_stays(make: Make) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.fails = errors.BackendUnreachable("no socket")
+    with pytest.raises(errors.DockerUnavailable, match="no socket"):
+        await service.sleep()
+    assert service.ready
+    assert "no socket" in service.status().why
+    await service.sleep()
+    assert (service.status().state, service.status().why) == ("stopped", "idle")
+
+
+async def test_a_stop_that_is_refused_is_told(make: Make) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.fails = errors.BackendRefused(errors.StartFailed(detail="it hangs"))
+    with pytest.raises(errors.StartFailed, match="it hangs"):
+        await service.sleep()
+    assert service.status().state == "failed"
+
+
 async def test_closing_refuses_who_waits_and_leaves_the_service_running(make: Make) -> None:
     service, backend = await make()
     backend.may_start.clear()

@@ -86,8 +86,8 @@ class Backend(Protocol):
         Args:
             grace_seconds: time between SIGTERM and SIGKILL; at least 0.
         Raises:
-            BackendUnreachable: the daemon did not answer; safe to retry.
-            BackendRefused: it answered no; retrying will not help.
+            BackendUnreachable: the daemon could not be told anything: what ran still runs.
+            BackendRefused: it answered no, or not at all once it was told to stop a part.
         """
         ...
 

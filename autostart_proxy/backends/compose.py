@@ -28,6 +28,7 @@ from autostart_proxy.errors import (
     BackendRefused,
     BackendUnreachable,
     ContainerExited,
+    DockerUnavailable,
     StartFailed,
 )
 
@@ -338,16 +339,21 @@ class ComposeBackend:
         async with daemon.lock(part.project.name):
             sight = await self._look(part)
             for group in part.to_stop(sight, neighbours):
-                await to_the_end(
-                    _all(
-                        [
-                            daemon.engine.stop(each, grace_seconds)
-                            for service in group
-                            for each in sight.of(service)
-                            if each.status in ("running", "paused", "restarting")
-                        ]
-                    )
-                )
+                await to_the_end(self._stop_services(group, sight, grace_seconds))
+
+    async def _stop_services(
+        self, services: Iterable[str], sight: Sight, grace_seconds: float
+    ) -> None:
+        running = [
+            each
+            for service in services
+            for each in sight.of(service)
+            if each.status in ("running", "paused", "restarting")
+        ]
+        try:
+            await _all([self._daemon.engine.stop(each, grace_seconds) for each in running])
+        except BackendUnreachable as silence:  # it may still do what it was told
+            raise BackendRefused(DockerUnavailable(detail=str(silence))) from silence
 
 
 class _Gone(Exception):

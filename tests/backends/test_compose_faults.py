@@ -11,7 +11,12 @@ import pytest
 import pytest_asyncio
 
 from autostart_proxy.backends import Backend
-from autostart_proxy.errors import BackendUnreachable, StartFailed
+from autostart_proxy.errors import (
+    BackendRefused,
+    BackendUnreachable,
+    DockerUnavailable,
+    StartFailed,
+)
 from tests.backends import programs
 from tests.backends.contract import (
     eventually,
@@ -178,3 +183,19 @@ async def test_an_address_that_cannot_be_used_is_told_with_the_cure(
     backend = make(programs.gentle())
     with pytest.raises(BackendUnreachable, match="use unix:///path"):
         await backend.observe()
+
+
+async def test_a_stop_that_reaches_nobody_differs_from_one_that_is_not_answered(
+    sick: FaultySocket, stack: Stack, make: Callable[[str], Backend]
+) -> None:
+    backend = make(programs.gentle())
+    await backend.start(ignore)
+    await sick.vanish()
+    with pytest.raises(BackendUnreachable):
+        await backend.stop(1)
+    await sick.appear()
+    sick.answer_instead("POST .*/stop", None)
+    with pytest.raises(BackendRefused) as refusal:
+        await backend.stop(1)
+    assert isinstance(refusal.value.reason, DockerUnavailable)
+    assert await stack.status("app") == "exited"

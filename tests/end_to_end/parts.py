@@ -248,11 +248,13 @@ class Proxy:
 
     Attributes:
         port: where it listens.
+        environment: more variables, or other values, for its next start.
         log: what it writes to standard error since its last start.
     """
 
     def __init__(self, folder: Path, **config: Any) -> None:
         self.port = free_port()
+        self.environment: dict[str, str] = {}
         self.file = folder / "config.json"
         self.socket = folder / "control.sock"
         self.config: dict[str, Any] = {
@@ -276,7 +278,9 @@ class Proxy:
     def start(self) -> None:
         self.save()
         self._process = subprocess.Popen(
-            [COMMAND, "run", "--config", self.file], stderr=subprocess.PIPE
+            [COMMAND, "run", "--config", self.file],
+            env={**os.environ, **self.environment},
+            stderr=subprocess.PIPE,
         )
         self.log = Log(self._process)
         until_listening(self.port, self._process)
@@ -380,7 +384,7 @@ class Nginx:
             }}
             """
         )
-        command = [nginx_program(), "-e", "stderr", "-c", str(self._folder / "nginx.conf")]
+        command = [installed("nginx"), "-e", "stderr", "-c", str(self._folder / "nginx.conf")]
         self._process = subprocess.Popen(command)
         until_listening(self.port, self._process)
 
@@ -409,15 +413,14 @@ def replaced(text: str, changes: Mapping[str, str]) -> str:
     return text
 
 
-def nginx_program() -> str:
-    """Nginx; where `CI` is set its lack is a failure."""
+def installed(program: str) -> str:
+    """The path of a program; where `CI` is set its lack is a failure."""
     path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
-    found = shutil.which("nginx", path=path)
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("needs nginx", pytrace=False)
-        pytest.skip("needs nginx")
-    return found
+    if (at := shutil.which(program, path=path)) is not None:
+        return at
+    if os.environ.get("CI"):
+        pytest.fail(f"needs {program}", pytrace=False)
+    pytest.skip(f"needs {program}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -474,3 +477,20 @@ class Client:
 
     def get(self, host: str, path: str = "/", **headers: str) -> Reply:
         return self.request("GET", host, path, **headers)
+
+
+class Report:
+    """A request whose answer has begun and goes on when the container is allowed to."""
+
+    def __init__(self, client: Client, host: str) -> None:
+        self._connection = client.connect(host)
+        self._connection.request("GET", "/report", headers=client.headers())
+        self._answer: http.client.HTTPResponse = self._connection.getresponse()
+        assert self._answer.readline() == b"begun\n"
+        self.life = self._answer.headers["X-Life"]
+
+    def rest(self) -> bytes:
+        try:
+            return self._answer.read()
+        finally:
+            self._connection.close()

@@ -10,30 +10,13 @@ import time
 
 import pytest
 
-from tests.end_to_end.parts import Client, until
+from tests.end_to_end.parts import Report, until
 from tests.end_to_end.stage import Stage, set_stage, sign_certificate  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.docker
 
 HOST = "service.example.org"
 OTHER = "other.example.org"
-
-
-class Report:
-    """A request whose answer has begun and goes on when the container is allowed to."""
-
-    def __init__(self, client: Client, host: str) -> None:
-        self._connection = client.connect(host)
-        self._connection.request("GET", "/report", headers=client.headers())
-        self._answer: http.client.HTTPResponse = self._connection.getresponse()
-        assert self._answer.readline() == b"begun\n"
-        self.life = self._answer.headers["X-Life"]
-
-    def rest(self) -> bytes:
-        try:
-            return self._answer.read()
-        finally:
-            self._connection.close()
 
 
 def test_sigterm_finishes_what_flows_and_refuses_what_waits(stage: Stage) -> None:
