@@ -157,7 +157,7 @@ class StopUnheard:
 
 @dataclass(frozen=True, slots=True)
 class FoundRunning:
-    """The service was seen running though it was not started from here."""
+    """The service runs and answers though it was not started from here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ on it, the watcher and the timer. It has no state of its own that a decision dep
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
 from collections import deque
@@ -92,6 +93,7 @@ class Service:
         self._operation: asyncio.Task[None] | None = None
         self._healthy = asyncio.Event()
         self._exited: asyncio.Future[Exit] | None = None
+        self._adoption: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._told_failure: errors.StartError | None = None
         self._onlookers: list[asyncio.Future[None]] = []
@@ -168,6 +170,8 @@ class Service:
         Raises:
             ProxyError: the stop failed, or somebody woke the service meanwhile.
         """
+        if self._end_adoption():
+            self._tell(lifecycle.FoundRunning())  # whether or not it answers, it is to be stopped
         self._tell(lifecycle.PutToSleep())
         await self._until(State.STOPPED, State.FAILED, State.READY)
         if self._life.state is not State.STOPPED:
@@ -193,6 +197,8 @@ class Service:
         """Why the service is in the state it is in, in a few words."""
         life = self._life
         match life.state:
+            case State.STOPPED if self._adoption is not None:
+                return "found running, does not answer yet"
             case State.STOPPED | State.STOPPING:
                 return "idle" if life.failure is None else str(life.failure)
             case State.FAILED:
@@ -235,7 +241,8 @@ class Service:
         self.refuse(errors.ShuttingDown())
         if self._timer is not None:
             self._timer.cancel()
-        tasks = [self._watching, *([self._operation] if self._operation else [])]
+        running = (self._watching, self._operation, self._adoption)
+        tasks = [task for task in running if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -288,6 +295,7 @@ class Service:
         life = self._life
         data: dict[str, object] = {"service": self.host, "from": old.value, "to": new.value}
         if new is State.STARTING:
+            self._end_adoption()
             data["because"] = life.awake_because
         if new is State.READY and old is State.STARTING and life.last_start_seconds is not None:
             data["seconds"] = round(life.last_start_seconds, 3)
@@ -418,18 +426,43 @@ class Service:
     def _saw(self, seen: Observation) -> None:
         if seen.healthy:
             self._healthy.set()
+        else:
+            self._healthy.clear()
         if self._life.state is State.STARTING:
             exited = self._exited
             if seen.exit is not None and exited is not None and not exited.done():
                 exited.set_result(seen.exit)
         elif seen.running:
-            self._tell(lifecycle.FoundRunning())
+            if self._life.state in (State.STOPPED, State.FAILED) and self._adoption is None:
+                self._adoption = self._loop.create_task(self._adopt(seen.healthy is not None))
         else:
+            self._end_adoption()
             crash = seen.exit
             if crash and crash.code in _ASKED_TO_END and not crash.out_of_memory:
                 crash = None
             reason = errors.ContainerExited(detail=str(crash)) if crash else None
             self._tell(lifecycle.FoundStopped(reason))
+
+    async def _adopt(self, has_healthcheck: bool) -> None:
+        """Take over what was started elsewhere once it answers, as after a start of our own.
+
+        It may be starting still, when the proxy was restarted meanwhile. But what never answers
+        is awake all the same, and has to be put to sleep some day.
+        """
+        upstream = Upstream(self.config.proxy_host, self.config.proxy_port, has_healthcheck)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.config.start_timeout):
+                await self._answering(upstream)
+        self._adoption = None
+        self._tell(lifecycle.FoundRunning())
+
+    def _end_adoption(self) -> bool:
+        """Return whether one was under way."""
+        if self._adoption is None:
+            return False
+        self._adoption.cancel()
+        self._adoption = None
+        return True
 
 
 async def _nothing() -> None:

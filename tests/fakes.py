@@ -98,5 +98,5 @@ class FakeLease:
 
 
 DIED = Observation(running=False, exit=Exit("web", 3, log_tail=("Traceback", "boom")))
-RUNNING = Observation(running=True)
+RUNNING = Observation(running=True, healthy=True)
 STOPPED = Observation(running=False)

@@ -113,7 +113,7 @@ async def test_a_wrong_or_ambiguous_name_is_answered_with_the_right_ones(yard: Y
 
 
 async def test_waking_and_sleeping_tell_the_status_they_ended_in(yard: Yard) -> None:
-    yard.apply(a={"health": {"path": "/"}})
+    yard.apply(a={})
     await yard.running(8001, "a.example")
     assert (await yard.fleet.wake("a.example")).state == "ready"
     assert (await yard.fleet.sleep("a.example")).state == "stopped"

@@ -16,6 +16,7 @@ from tests.fakes import DIED, RUNNING, STOPPED, FakeBackend, FakeLease
 
 LIMIT_SECONDS = 20
 NOWHERE = Upstream("127.0.0.1", 1)
+FOUND_STARTING = Observation(running=True, healthy=False)
 
 
 def service_config(**keys: object) -> config.ServiceConfig:
@@ -191,6 +192,64 @@ async def test_a_service_found_running_is_adopted_without_a_start(make: Make) ->
     assert backend.calls == []
 
 
+async def test_a_service_found_running_is_adopted_once_it_answers(
+    make: Make, web: Upstream
+) -> None:
+    service, backend = await make(proxyPort=web.port)
+    backend.shows(Observation(running=True))
+    await until(lambda: service.ready)
+    assert backend.calls == []
+
+
+async def test_a_service_found_starting_is_adopted_once_it_is_healthy(make: Make) -> None:
+    service, backend = await make()
+    backend.shows(FOUND_STARTING)
+    await until(lambda: service.status().why == "found running, does not answer yet")
+    assert service.status().state == "stopped"
+    backend.shows(RUNNING)
+    await until(lambda: service.ready)
+    assert backend.calls == []
+
+
+async def test_a_service_found_running_that_never_answers_is_adopted_to_be_put_to_sleep(
+    make: Make,
+) -> None:
+    service, backend = await make(proxyPort=NOWHERE.port, startTimeout=0.05, idleTimeout=0.05)
+    backend.shows(Observation(running=True))
+    await until(lambda: "stopped" in backend.calls)
+    assert backend.calls == ["stop", "stopped"]
+
+
+async def test_a_request_for_a_service_found_starting_waits_until_it_answers(make: Make) -> None:
+    service, backend = await make(Upstream("127.0.0.1", 1, has_healthcheck=True))
+    backend.shows(FOUND_STARTING)
+    await until(lambda: "does not answer yet" in service.status().why)
+    lease = FakeLease()
+    service.arrive(lease)
+    await until(lambda: "started" in backend.calls)
+    assert not lease.answered.is_set()
+    backend.shows(RUNNING)
+    assert (await answered(lease)).error is None
+
+
+async def test_a_service_found_starting_can_be_put_to_sleep(make: Make) -> None:
+    service, backend = await make(startTimeout=0.05)
+    backend.shows(FOUND_STARTING)
+    await until(lambda: "does not answer yet" in service.status().why)
+    await service.sleep()
+    assert backend.calls == ["stop", "stopped"]
+    await asyncio.sleep(0.1)
+    assert service.status().state == "stopped", "nothing is left of the adoption"
+
+
+async def test_a_service_found_starting_may_end_again(make: Make) -> None:
+    service, backend = await make(startTimeout=0.05)
+    backend.shows(FOUND_STARTING)
+    backend.shows(STOPPED)
+    await asyncio.sleep(0.1)
+    assert (service.status().state, service.status().why) == ("stopped", "idle")
+
+
 @pytest.mark.parametrize(
     ("seen", "state"),
     [
@@ -206,6 +265,7 @@ async def test_the_state_follows_what_happens_outside(
 ) -> None:
     service, backend = await make()
     backend.shows(RUNNING)
+    await until(lambda: service.ready)
     backend.shows(seen)
     await until(lambda: service.status().state == state)
 
