@@ -119,7 +119,7 @@ class HoldExpired(StartError):
     status = 504
     tag = "start_timeout"
     message = "The service did not become ready in time."
-    remedy = "raise startTimeout, or wake the service before use"
+    remedy = "raise startTimeout, or check that proxyPort is the port the service publishes"
 
 
 class ContainerExited(StartError):
