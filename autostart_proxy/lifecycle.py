@@ -372,7 +372,7 @@ class Lifecycle(Generic[L]):
                 self._stay_awake(reason, now)
             case FoundRunning():
                 if self.state in (State.STOPPED, State.FAILED):
-                    self.awake_because = "found running"
+                    self.awake_because = "somebody else"
                     self._become_ready(now)
             case FoundStopped(reason):
                 self._lose(reason, now)
