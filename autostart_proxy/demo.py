@@ -65,7 +65,9 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--model", default=None, help="model: size, hub id or folder")
     parser.add_argument("--expect", default=None, help="fail unless these are the words")
     parser.add_argument("--docker", type=Path, metavar="DIR", help="Compose project to use instead")
-    parser.add_argument("--listen", default="127.0.0.1:8890", help="where the proxy listens")
+    # The usual port is taken where a proxy is installed already.
+    free = f"127.0.0.1:{_free_port()}"
+    parser.add_argument("--listen", default=free, help="where the proxy listens (a free port)")
     parser.add_argument("--stay", action="store_true", help="keep running afterwards")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
@@ -195,7 +197,7 @@ async def _proxy(config: Path, log: Path) -> AsyncIterator[None]:
             *_cli("run", config), stdout=DEVNULL, stderr=errors
         )
     try:
-        await _until_listening(running, config, log)
+        await _until_listening(running, log)
         yield
     finally:
         if running.returncode is None:
@@ -203,11 +205,11 @@ async def _proxy(config: Path, log: Path) -> AsyncIterator[None]:
         await running.wait()
 
 
-async def _until_listening(running: Process, config: Path, log: Path) -> None:
+async def _until_listening(running: Process, log: Path) -> None:
     for _ in range(200):
         if running.returncode is not None:
             raise DemoFailed(f"the proxy ended with {running.returncode}:\n{_text(log)}")
-        if (await _status(config)) is not None:
+        if " listening " in _text(log):
             return
         await asyncio.sleep(0.05)
     raise DemoFailed("the proxy did not come up in time")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-from tests.ports import free_port
 
 SPEECH = Path(__file__).parent / "speech"
 SAMPLE = next(
@@ -19,9 +20,19 @@ SAMPLE = next(
 
 def demo(*more: str, audio: Path = SPEECH / "samples" / "demo.wav") -> tuple[int, str, str]:
     argv = [sys.executable, "-m", "autostart_proxy", "demo", "--audio", str(audio)]
-    argv += ["--model", str(SPEECH / "model"), "--listen", f"127.0.0.1:{free_port()}", *more]
-    ended = subprocess.run(argv, capture_output=True, text=True, timeout=300)
+    argv += ["--model", str(SPEECH / "model"), *more]
+    with installed_proxy():
+        ended = subprocess.run(argv, capture_output=True, text=True, timeout=300)
     return ended.returncode, ended.stdout, ended.stderr
+
+
+@contextlib.contextmanager
+def installed_proxy() -> Iterator[None]:
+    """Somebody listens at the default address, as where the proxy is installed."""
+    with contextlib.ExitStack() as open_sockets:
+        with contextlib.suppress(OSError):  # one is installed here indeed
+            open_sockets.enter_context(socket.create_server(("127.0.0.1", 8890)))
+        yield
 
 
 def test_it_wakes_the_service_prints_the_words_and_sees_it_sleep() -> None:
@@ -39,6 +50,14 @@ def test_other_words_than_expected_are_a_failure() -> None:
     assert code == 1
     assert "something else" in err
     assert "asleep again" in out, "the timeline is for people"
+
+
+def test_a_proxy_that_cannot_listen_is_not_mistaken_for_who_listens_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        code, _, err = demo("--listen", address)
+    assert code == 1
+    assert f"cannot listen on {address}" in err
 
 
 def test_a_recording_that_is_not_there_is_named() -> None:
