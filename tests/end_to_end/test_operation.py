@@ -84,6 +84,24 @@ def test_a_killed_proxy_comes_back_at_once_and_adopts_what_runs(stage: Stage) ->
     assert running.starts() == 1
 
 
+def test_a_proxy_that_is_restarted_during_a_start_holds_requests_until_its_end(
+    stage: Stage,
+) -> None:
+    project = stage.service(HOST, allowed=("end",))
+    stage.start()
+    lost = stage.soon(stage.through_nginx.get, HOST)
+    until(project.runs, "the container starts")
+    assert stage.proxy.end(signal.SIGTERM) == 0
+    assert lost.result().status == 503
+    stage.proxy.start()
+    stage.proxy.until(HOST, why="found running, does not answer yet")
+    held = stage.soon(stage.through_nginx.get, HOST)
+    stage.proxy.until(HOST, held=1)
+    project.allow("listen")
+    assert held.result().status == 200
+    assert project.starts() == 1
+
+
 def test_a_saved_configuration_is_in_force_at_once(stage: Stage) -> None:
     stage.service(HOST)
     stage.start()
