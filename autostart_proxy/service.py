@@ -15,10 +15,11 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from autostart_proxy import errors, lifecycle, readiness
+from autostart_proxy import errors, readiness, statechart
 from autostart_proxy.backends import Backend, Exit, Observation, Upstream
 from autostart_proxy.config import ServiceConfig
-from autostart_proxy.lifecycle import Lifecycle, Policy, State
+from autostart_proxy.lifecycle import Lifecycle
+from autostart_proxy.statechart import Policy, State
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +89,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._life: Lifecycle[Lease] = Lifecycle(policy_of(config), self._loop.time())
         self._upstream = Upstream(config.proxy_host, config.proxy_port)
-        self._orders: deque[lifecycle.Effect[Lease]] = deque()
+        self._orders: deque[statechart.Effect[Lease]] = deque()
         self._performing = False
         self._operation: asyncio.Task[None] | None = None
         self._healthy = asyncio.Event()
@@ -117,17 +118,17 @@ class Service:
 
     def arrive(self, lease: Lease) -> None:
         """Claim the service; ends in `lease.admitted` or `lease.refused`, perhaps at once."""
-        self._tell(lifecycle.Arrived(lease))
+        self._tell(statechart.Arrived(lease))
 
     def depart(self, lease: Lease) -> None:
         """End a lease: after its last byte, or because its client left while it was held."""
-        self._tell(lifecycle.Departed(lease))
+        self._tell(statechart.Departed(lease))
         if self._when_empty is not None and self.empty:
             self._when_empty()
 
     def unreachable(self, lease: Lease) -> None:
         """Hold an admitted lease again: nobody listened, and not one of its bytes went out."""
-        self._tell(lifecycle.Returned(lease))
+        self._tell(statechart.Returned(lease))
 
     def wake(self) -> errors.ProxyError:
         """Start without a lease and say what to answer a request that does not wait.
@@ -135,7 +136,7 @@ class Service:
         Returns:
             `Starting`, or the failure while a service that failed is not tried again yet.
         """
-        self._tell(lifecycle.Woken())
+        self._tell(statechart.Woken())
         if self._life.state is State.FAILED and self._life.failure is not None:
             return self._life.failure
         return errors.Starting(retry_after_seconds=self._seconds_left())
@@ -152,7 +153,7 @@ class Service:
 
     def order_wake(self) -> None:
         """Start on an operator's word, whatever failed before; returns at once."""
-        self._tell(lifecycle.Woken(by_operator=True))
+        self._tell(statechart.Woken(by_operator=True))
 
     async def until_awake(self) -> None:
         """Return once the service is ready.
@@ -171,8 +172,8 @@ class Service:
             ProxyError: the stop failed, or somebody woke the service meanwhile.
         """
         if self._end_adoption():
-            self._tell(lifecycle.FoundRunning())  # whether or not it answers, it is to be stopped
-        self._tell(lifecycle.PutToSleep())
+            self._tell(statechart.FoundRunning())  # whether or not it answers, it is to be stopped
+        self._tell(statechart.PutToSleep())
         await self._until(State.STOPPED, State.FAILED, State.READY)
         if self._life.state is not State.STOPPED:
             raise self._life.failure or errors.StartFailed("The service was woken again.")
@@ -223,12 +224,12 @@ class Service:
     def reconfigure(self, config: ServiceConfig) -> None:
         """Take over new limits; the backend's part of the configuration must be unchanged."""
         self.config = config
-        self._tell(lifecycle.Reconfigured(policy_of(config)))
+        self._tell(statechart.Reconfigured(policy_of(config)))
         self._arm_timer()
 
     def refuse(self, reason: errors.ProxyError) -> None:
         """Take no more requests, and answer those that wait; flowing ones go on."""
-        self._tell(lifecycle.Closed(reason))
+        self._tell(statechart.Closed(reason))
 
     def retire(self, when_empty: Callable[[], None]) -> None:
         """Serve the leases there are; `when_empty` is called when the last has ended."""
@@ -253,7 +254,7 @@ class Service:
     def _now(self) -> float:
         return self._loop.time()
 
-    def _tell(self, event: lifecycle.Event[Lease]) -> None:
+    def _tell(self, event: statechart.Event[Lease]) -> None:
         """Hand a fact to the lifecycle and carry out its orders, in order.
 
         A lease's answer may itself bring the next fact (a pipelined request): its orders queue
@@ -272,21 +273,21 @@ class Service:
         if self._timer is None:
             self._arm_timer()
 
-    def _perform(self, order: lifecycle.Effect[Lease]) -> None:
+    def _perform(self, order: statechart.Effect[Lease]) -> None:
         match order:
-            case lifecycle.Admit(lease):
+            case statechart.Admit(lease):
                 lease.admitted(self._upstream)
-            case lifecycle.Refuse(lease, reason):
+            case statechart.Refuse(lease, reason):
                 lease.refused(reason)
-            case lifecycle.Cut(lease):
+            case statechart.Cut(lease):
                 lease.cut()
-            case lifecycle.StartBackend():
+            case statechart.StartBackend():
                 self._operate(self._start)
-            case lifecycle.StopBackend():
+            case statechart.StopBackend():
                 self._operate(self._stop)
-            case lifecycle.AbandonStop():
+            case statechart.AbandonStop():
                 self._operate(_nothing)
-            case lifecycle.Moved(old, new):
+            case statechart.Moved(old, new):
                 self._moved(old, new)
             case _:
                 assert_never(order)
@@ -333,7 +334,7 @@ class Service:
 
     def _fire(self) -> None:
         self._timer = None
-        self._tell(lifecycle.Tick())
+        self._tell(statechart.Tick())
 
     # Operations on the backend: one at a time, the newer ends the older first.
 
@@ -361,18 +362,18 @@ class Service:
         self._healthy.clear()
         self._exited = self._loop.create_future()
         try:
-            upstream = await self._backend.start(lambda: self._tell(lifecycle.Launched()))
+            upstream = await self._backend.start(lambda: self._tell(statechart.Launched()))
             await self._until_ready(upstream, self._exited)
         except errors.BackendRefused as refusal:
-            self._tell(lifecycle.StartFailed(refusal.reason))
+            self._tell(statechart.StartFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
-            self._tell(lifecycle.StartFailed(errors.DockerUnavailable(detail=str(cause))))
+            self._tell(statechart.StartFailed(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # a defect in a backend must not strand the leases that wait
             _log.exception("start broke", extra={"service": self.host})
-            self._tell(lifecycle.StartFailed(errors.StartFailed(detail=repr(cause))))
+            self._tell(statechart.StartFailed(errors.StartFailed(detail=repr(cause))))
         else:
             self._upstream = upstream
-            self._tell(lifecycle.Started())
+            self._tell(statechart.Started())
 
     async def _until_ready(self, upstream: Upstream, exited: asyncio.Future[Exit]) -> None:
         ready = self._loop.create_task(self._answering(upstream))
@@ -403,14 +404,14 @@ class Service:
         try:
             await self._backend.stop(self.config.stop_timeout)
         except errors.BackendRefused as refusal:
-            self._tell(lifecycle.StopFailed(refusal.reason))
+            self._tell(statechart.StopFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
-            self._tell(lifecycle.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
+            self._tell(statechart.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # as in _start
             _log.exception("stop broke", extra={"service": self.host})
-            self._tell(lifecycle.StopFailed(errors.StartFailed(detail=repr(cause))))
+            self._tell(statechart.StopFailed(errors.StartFailed(detail=repr(cause))))
         else:
-            self._tell(lifecycle.Stopped())
+            self._tell(statechart.Stopped())
 
     # What the world does without being told.
 
@@ -441,7 +442,7 @@ class Service:
             if crash and crash.code in _ASKED_TO_END and not crash.out_of_memory:
                 crash = None
             reason = errors.ContainerExited(detail=str(crash)) if crash else None
-            self._tell(lifecycle.FoundStopped(reason))
+            self._tell(statechart.FoundStopped(reason))
 
     async def _adopt(self, has_healthcheck: bool) -> None:
         """Take over what was started elsewhere once it answers, as after a start of our own.
@@ -454,7 +455,7 @@ class Service:
             async with asyncio.timeout(self.config.start_timeout):
                 await self._answering(upstream)
         self._adoption = None
-        self._tell(lifecycle.FoundRunning())
+        self._tell(statechart.FoundRunning())
 
     def _end_adoption(self) -> bool:
         """Return whether one was under way."""

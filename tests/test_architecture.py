@@ -19,6 +19,7 @@ PURE = {
     "document",
     "notation",
     "lifecycle",
+    "statechart",
     "routing",
     "headers",
     "framing",

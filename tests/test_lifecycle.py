@@ -9,9 +9,13 @@ import pytest
 
 from autostart_proxy import errors
 from autostart_proxy.lifecycle import (
-    MOVES,
     STOP_AGAIN_SECONDS,
     STOP_MARGIN_SECONDS,
+    IllegalEvent,
+    Lifecycle,
+)
+from autostart_proxy.statechart import (
+    MOVES,
     AbandonStop,
     Admit,
     Arrived,
@@ -20,9 +24,7 @@ from autostart_proxy.lifecycle import (
     Departed,
     FoundRunning,
     FoundStopped,
-    IllegalEvent,
     Launched,
-    Lifecycle,
     Moved,
     Policy,
     PutToSleep,

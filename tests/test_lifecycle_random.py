@@ -10,9 +10,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from autostart_proxy import errors
 from autostart_proxy.lifecycle import (
-    MOVES,
     TROUBLE_WINDOW_SECONDS,
     TROUBLES_PER_WINDOW,
+    Lifecycle,
+)
+from autostart_proxy.statechart import (
+    MOVES,
     AbandonStop,
     Admit,
     Arrived,
@@ -23,7 +26,6 @@ from autostart_proxy.lifecycle import (
     FoundRunning,
     FoundStopped,
     Launched,
-    Lifecycle,
     Moved,
     Policy,
     PutToSleep,
