@@ -231,6 +231,8 @@ class _Handler(logging.Handler):
 
 
 def _quoted(value: object) -> str:
+    if isinstance(value, list):
+        return json.dumps(value, default=str)
     text = str(value)
     return text if _PLAIN(text) else json.dumps(text)
 

@@ -75,6 +75,12 @@ def test_values_that_could_be_mistaken_are_quoted() -> None:
     assert 'reason="a \\"b\\"\\nc" empty=""' in stream.getvalue()
 
 
+def test_a_list_is_written_as_one() -> None:
+    stream = configured()
+    _log.info("last lines", extra={"lines": ['no "model"', "it's over"]})
+    assert stream.getvalue().endswith('last lines lines=["no \\"model\\"", "it\'s over"]\n')
+
+
 def test_requests_are_not_logged_above_info() -> None:
     stream = configured(level="WARNING")
     one_request()
