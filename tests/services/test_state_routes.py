@@ -182,6 +182,7 @@ def test_unknown_routes_and_methods_answer_in_one_shape() -> None:
         assert wrong.status_code == 405
         assert wrong.json()["error"]["type"] == "invalid_request_error"
         assert wrong.headers["allow"] == "POST"
+        assert http.get("/api/ps/base").headers["allow"] == "DELETE, POST"
 
 
 def test_the_documentation_knows_every_field() -> None:

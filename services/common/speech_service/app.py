@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from http import HTTPMethod
 
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from . import __version__
 from .engine import Engine
@@ -78,6 +80,18 @@ def create_app(
     return app
 
 
+def _methods(request: Request) -> list[str]:
+    """Return what the path of a request is for (RFC 9110, section 10.2.1), over all its routes."""
+    return [
+        method
+        for method in HTTPMethod
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
 def _add_error_handlers(app: FastAPI) -> None:
     """Answer every failure in one shape."""
 
@@ -85,6 +99,8 @@ def _add_error_handlers(app: FastAPI) -> None:
         headers = dict(getattr(error, "headers", None) or {})
         response = error_response(translated(error))
         response.headers.update(headers)
+        if response.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods(request))
         return response
 
     async def client_left(request: Request, error: Exception) -> Response:
