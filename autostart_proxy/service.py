@@ -282,6 +282,7 @@ class Service:
             case statechart.Cut(lease):
                 lease.cut()
             case statechart.StartBackend():
+                self._end_adoption()
                 self._operate(self._start)
             case statechart.StopBackend():
                 self._operate(self._stop)
@@ -296,7 +297,6 @@ class Service:
         life = self._life
         data: dict[str, object] = {"service": self.host, "from": old.value, "to": new.value}
         if new is State.STARTING:
-            self._end_adoption()
             data["because"] = life.awake_because
         if new is State.READY and old is State.STARTING and life.last_start_seconds is not None:
             data["seconds"] = round(life.last_start_seconds, 3)
