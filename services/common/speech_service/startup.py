@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_NO_REPORTS = {"HF_HUB_DISABLE_TELEMETRY": "1", "ORT_DISABLE_TELEMETRY": "1"}
+NO_REPORTS = {"HF_HUB_DISABLE_TELEMETRY": "1", "ORT_DISABLE_TELEMETRY": "1"}
 """The hub's library and ONNX Runtime tell their makers who uses them, unless told otherwise."""
 
 
@@ -17,7 +17,7 @@ def lasting_imports() -> Iterator[None]:
 
     What imports make stays for good: looking for garbage among it takes a tenth of the start.
     """
-    for name, value in _NO_REPORTS.items():
+    for name, value in NO_REPORTS.items():
         os.environ.setdefault(name, value)
     gc.disable()
     yield

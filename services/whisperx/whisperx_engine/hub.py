@@ -27,14 +27,14 @@ from urllib.error import URLError
 
 from pydantic import SecretStr
 from speech_service.errors import ModelUnavailable, SpeechError
+from speech_service.startup import NO_REPORTS
 
 MODELS = Path("/models")
 """Models that belong to the image; nothing is ever written here at run time."""
 
 _ENVIRONMENT = {
+    **NO_REPORTS,
     "PYANNOTE_METRICS_ENABLED": "0",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
-    "ORT_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
 }
 _ANSWER_SECONDS = 5.0
