@@ -55,6 +55,7 @@ class ClientConnection(asyncio.Protocol):
     """One client, and the requests it sends one after the other."""
 
     __slots__ = (
+        "_begun_at",
         "_buffer",
         "_closing",
         "_deadline",
@@ -77,6 +78,7 @@ class ClientConnection(asyncio.Protocol):
         self.exchange: Exchange | None = None
         self.write_paused = False
         self._buffer = b""
+        self._begun_at = 0.0
         self._head_begun = False
         self._closing = False
         self.pauses = 0
@@ -103,9 +105,14 @@ class ClientConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
         if exchange is None:
-            if not self._closing:
-                self._buffer = self._buffer + data if self._buffer else data
-                self._pump()
+            if self._closing:
+                return
+            if self._buffer:
+                self._buffer += data
+            else:
+                self._buffer = data
+                self._begun_at = monotonic()
+            self._pump()
         elif exchange.takes_client_data:
             try:
                 exchange.client_data(data)
@@ -182,7 +189,7 @@ class ClientConnection(asyncio.Protocol):
             bytes_in=exchange.bytes_in,
             bytes_out=exchange.bytes_out,
             held_ms=((exchange.admitted_at or exchange.ended) - exchange.arrived) * 1e3,
-            total_ms=(exchange.ended - exchange.arrived) * 1e3,
+            total_ms=(exchange.ended - exchange.begun_at) * 1e3,
             request_id=exchange.request_id.decode(),
             client=exchange.request.fields.client.decode() or "unix",
             error_tag=exchange.error_tag,
@@ -200,6 +207,7 @@ class ClientConnection(asyncio.Protocol):
         if self.pauses:
             self.resume(HELD | UPSTREAM_FULL)
         if self._buffer:
+            self._begun_at = exchange.ended
             self._pump()
 
     def reset(self) -> None:
@@ -242,12 +250,13 @@ class ClientConnection(asyncio.Protocol):
                 self._head_begun = True
                 self._deadline = monotonic() + HEAD_SECONDS
             return False
+        arrived = monotonic() if self._head_begun else self._begun_at
         self._head_begun = False
         request, end = found
-        self._serve(request, data[end:])
+        self._serve(request, data[end:], arrived)
         return True
 
-    def _serve(self, request: Request, rest: bytes) -> None:
+    def _serve(self, request: Request, rest: bytes, arrived: float) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
         server = self._server
         request_id = request.request_id or server.new_request_id()
@@ -269,7 +278,9 @@ class ClientConnection(asyncio.Protocol):
             if blocking is False or navigation:
                 self._answer_starting(service, request, request_id, navigation)
                 return
-        exchange = Exchange(self, request, service, request_id, server.pool)
+        exchange = Exchange(
+            self, request, service, request_id, server.pool, self._begun_at, arrived
+        )
         self.exchange = exchange
         self._progress_at = exchange.arrived
         exchange.begin(rest if behind else b"")
@@ -316,13 +327,14 @@ class ClientConnection(asyncio.Protocol):
         service: str,
         close: bool,
     ) -> None:
-        _log_refusal(
+        now = self._log_refusal(
             error, service, request.method.decode(), request_id.decode(), request.fields.client
         )
         if close:
             self._close(linger=True)
         else:
-            self._deadline = monotonic() + KEEP_ALIVE_SECONDS
+            self._deadline = now + KEEP_ALIVE_SECONDS
+            self._begun_at = now
 
     def _refuse_head(self, error: errors.ProxyError, data: bytes) -> None:
         """Answer what could not be read as a request, and be done with this client."""
@@ -335,7 +347,7 @@ class ClientConnection(asyncio.Protocol):
             head_only=data.startswith(b"HEAD "),
             close=True,
         )
-        _log_refusal(error, "-", "-", request_id, self._peer)
+        self._log_refusal(error, "-", "-", request_id, self._peer)
         self._close(linger=True)
 
     def _write_error(
@@ -352,6 +364,25 @@ class ClientConnection(asyncio.Protocol):
                 error, request_id=request_id, accept=accept, head_only=head_only, close=close
             )
         )
+
+    def _log_refusal(
+        self, error: errors.ProxyError, service: str, method: str, request_id: str, client: bytes
+    ) -> float:
+        """Log a request that never became an exchange; return when it ended."""
+        now = monotonic()
+        logs.request(
+            service=service,
+            method=method,
+            status=error.status,
+            bytes_in=0,
+            bytes_out=0,
+            held_ms=0.0,
+            total_ms=(now - self._begun_at) * 1e3,
+            request_id=request_id,
+            client=client.decode() or "unix",
+            error_tag=error.tag,
+        )
+        return now
 
     # Ends.
 
@@ -423,20 +454,3 @@ class ClientConnection(asyncio.Protocol):
             self._refuse_head(errors.RequestTimeout(), self._buffer)
         else:
             self._close(linger=False)
-
-
-def _log_refusal(
-    error: errors.ProxyError, service: str, method: str, request_id: str, client: bytes
-) -> None:
-    logs.request(
-        service=service,
-        method=method,
-        status=error.status,
-        bytes_in=0,
-        bytes_out=0,
-        held_ms=0.0,
-        total_ms=0.0,
-        request_id=request_id,
-        client=client.decode() or "unix",
-        error_tag=error.tag,
-    )

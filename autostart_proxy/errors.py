@@ -106,10 +106,14 @@ class BodyTooLarge(ProxyError):
     remedy = "raise maxBody, or send less"
 
 
-# What kept the service from becoming ready.
+# What became of a start or a stop.
 
 
-class StartError(ProxyError):
+class OperationError(ProxyError):
+    """A start or a stop that did not do what it was to do."""
+
+
+class StartError(OperationError):
     """A start that did not end in a ready service."""
 
 
@@ -140,13 +144,32 @@ class StartFailed(StartError):
     remedy = "run `docker compose up` in the service's folder and read what it says"
 
 
-class DockerUnavailable(StartError):
+class StopFailed(OperationError):
+    """The service could not be stopped: something of it may still run."""
+
+    status = 503
+    tag = "stop_failed"
+    message = "The service could not be stopped."
+    remedy = "stop it by hand (`docker compose stop` in its folder, or kill); that says why"
+
+
+class DockerUnavailable(OperationError):
     """The Docker daemon did not answer."""
 
     status = 503
     tag = "docker_unavailable"
     message = "The container engine is not available."
     remedy = "check `systemctl status docker` and that the proxy's user is in the group docker"
+
+
+class Overtaken(ProxyError):
+    """Somebody wanted the opposite before it was done: a sleep during a wake, or a wake during a
+    sleep. Nothing failed."""
+
+    status = 409
+    tag = "overtaken"
+    message = "Somebody wanted the opposite before this was done."
+    remedy = "ask `autostart-proxy status` who woke it, and try again if it is still wanted"
 
 
 class Starting(ProxyError):
@@ -221,10 +244,10 @@ class BackendRefused(Exception):
     """The daemon behind a backend said no, or a start died; the same call will fail again.
 
     Args:
-        reason: what to tell the requests that wait.
+        reason: what to tell whoever waits for the start or the stop.
     """
 
-    def __init__(self, reason: StartError) -> None:
+    def __init__(self, reason: OperationError) -> None:
         self.reason = reason
         super().__init__(str(reason))
 

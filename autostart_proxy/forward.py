@@ -137,8 +137,8 @@ class Exchange:
     Attributes:
         status: what the client got; 499 if it left before.
         bytes_in, bytes_out: body bytes from and to the client.
-        arrived, admitted_at, ended: seconds of the monotonic clock; `admitted_at` is None while
-            the request is held.
+        begun_at, arrived, admitted_at, ended: seconds of the monotonic clock: the request's first
+            byte, the end of its head, its admission (None while it is held), its end.
     """
 
     # Defaults of the class: most requests never change most of these, and setting them for each
@@ -164,14 +164,22 @@ class Exchange:
     _upstream_ended = False
 
     def __init__(
-        self, client: Client, request: Request, service: Service, request_id: bytes, pool: Pool
+        self,
+        client: Client,
+        request: Request,
+        service: Service,
+        request_id: bytes,
+        pool: Pool,
+        begun_at: float,
+        arrived: float,
     ) -> None:
         self.client: Final = client
         self.request: Final = request
         self.service: Final = service
         self.request_id: Final = request_id
         self._pool: Final = pool
-        self.arrived: Final = monotonic()
+        self.begun_at: Final = begun_at
+        self.arrived: Final = arrived
         fields = request.fields
         if fields.chunked:
             self._body = framing.Chunked(errors.BadRequest)

@@ -92,7 +92,7 @@ class Lifecycle(Generic[L]):
         self.since = now
         self.held: dict[L, float] = {}
         self.flowing: dict[L, float] = {}
-        self.failure: errors.StartError | None = None
+        self.failure: errors.OperationError | None = None
         self.awake_because = ""
         self.last_start_seconds: float | None = None
         self._idle_since = now
@@ -257,7 +257,7 @@ class Lifecycle(Generic[L]):
             case _:
                 pass
 
-    def _lose(self, reason: errors.StartError | None, now: float) -> None:
+    def _lose(self, reason: errors.OperationError | None, now: float) -> None:
         """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
         if self.state is State.READY and reason is not None:
             self.failure = reason
@@ -285,7 +285,7 @@ class Lifecycle(Generic[L]):
                 self._stop(now)
             case State.STOPPING:
                 self._effects.append(AbandonStop())
-                self._fail_stop(errors.StartFailed(detail="the last stop did not end"), now)
+                self._fail_stop(errors.StopFailed(detail="it did not end in time"), now)
             case _:  # failed: a stopped service has no deadline
                 self._move(State.STOPPED, now)
 
@@ -329,13 +329,13 @@ class Lifecycle(Generic[L]):
         self._move(State.STOPPING, now)
         self._effects.append(StopBackend())
 
-    def _become_ready(self, now: float, failure: errors.StartError | None = None) -> None:
+    def _become_ready(self, now: float, failure: errors.OperationError | None = None) -> None:
         self.failure = failure
         self._wanted = False
         self._idle_since = now
         self._move(State.READY, now)
 
-    def _fail_start(self, reason: errors.StartError, now: float) -> None:
+    def _fail_start(self, reason: errors.OperationError, now: float) -> None:
         self.failure = reason
         self._wanted = False
         self._sleep_after_serving = False
@@ -343,11 +343,11 @@ class Lifecycle(Generic[L]):
         self._refuse_all(reason)
         self._stop(now)
 
-    def _fail_stop(self, reason: errors.StartError, now: float) -> None:
+    def _fail_stop(self, reason: errors.OperationError, now: float) -> None:
         self.failure = self.failure or reason
         self._move(State.FAILED, now)
 
-    def _stay_awake(self, reason: errors.StartError, now: float) -> None:
+    def _stay_awake(self, reason: errors.OperationError, now: float) -> None:
         """Refuse nobody what still runs; but what had failed before has not become good by it."""
         if self.failure is not None:
             self._fail_stop(reason, now)

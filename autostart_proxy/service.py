@@ -96,8 +96,8 @@ class Service:
         self._exited: asyncio.Future[Exit] | None = None
         self._adoption: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._told_failure: errors.StartError | None = None
-        self._onlookers: list[asyncio.Future[None]] = []
+        self._told_failure: errors.OperationError | None = None
+        self._onlookers: set[Callable[[], None]] = set()
         self._when_empty: Callable[[], None] | None = None
         self._watching = self._loop.create_task(self._watch())
 
@@ -159,24 +159,29 @@ class Service:
         """Return once the service is ready.
 
         Raises:
-            ProxyError: the start failed, or somebody put the service to sleep meanwhile.
+            OperationError: the start failed.
+            Overtaken: somebody put the service to sleep meanwhile.
         """
-        await self._until(State.READY, State.FAILED, State.STOPPED)
-        if not self.ready:
-            raise self._life.failure or errors.StartFailed("The service was put to sleep.")
+        state, failure = await self._until(State.READY, State.FAILED, State.STOPPED)
+        if state is not State.READY:
+            if failure is None or isinstance(failure, errors.StopFailed):
+                raise errors.Overtaken("The service was put to sleep.")
+            raise failure
 
     async def sleep(self) -> None:
         """Drain, stop, and return once that is over.
 
         Raises:
-            ProxyError: the stop failed, or somebody woke the service meanwhile.
+            OperationError: the stop failed.
+            Overtaken: somebody woke the service meanwhile.
         """
         if self._end_adoption():
             self._tell(statechart.FoundRunning())  # whether or not it answers, it is to be stopped
         self._tell(statechart.PutToSleep())
-        await self._until(State.STOPPED, State.FAILED, State.READY)
-        if self._life.state is not State.STOPPED:
-            raise self._life.failure or errors.StartFailed("The service was woken again.")
+        state, failure = await self._until(State.STOPPED, State.FAILED, State.READY)
+        start_failed = state is State.FAILED and isinstance(failure, errors.StartError)
+        if state is not State.STOPPED and not start_failed:  # what failed to start was cleaned up
+            raise failure or errors.Overtaken("The service was woken again.")
 
     def status(self) -> ServiceStatus:
         """A snapshot for people."""
@@ -313,16 +318,28 @@ class Service:
                 },
             )
         self._arm_timer()
-        onlookers, self._onlookers = self._onlookers, []
-        for onlooker in onlookers:
-            if not onlooker.done():
-                onlooker.set_result(None)
+        for onlooker in [*self._onlookers]:
+            onlooker()
 
-    async def _until(self, *states: State) -> None:
-        while self._life.state not in states:
-            onlooker = self._loop.create_future()
-            self._onlookers.append(onlooker)
-            await onlooker
+    async def _until(self, *states: State) -> tuple[State, errors.OperationError | None]:
+        """Return the first of these states in which the service comes to rest, and the failure.
+
+        Both as they are at that moment: whoever waits runs later, when more may have happened.
+        """
+        life = self._life
+        seen: asyncio.Future[tuple[State, errors.OperationError | None]]
+        seen = self._loop.create_future()
+
+        def look() -> None:
+            if life.state in states and not seen.done():
+                seen.set_result((life.state, life.failure))
+
+        look()
+        self._onlookers.add(look)
+        try:
+            return await seen
+        finally:
+            self._onlookers.discard(look)
 
     # The timer. It is not moved for every request: it fires, looks, and is set anew.
 
@@ -409,7 +426,7 @@ class Service:
             self._tell(statechart.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # as in _start
             _log.exception("stop broke", extra={"service": self.host})
-            self._tell(statechart.StopFailed(errors.StartFailed(detail=repr(cause))))
+            self._tell(statechart.StopFailed(errors.StopFailed(detail=repr(cause))))
         else:
             self._tell(statechart.Stopped())
 

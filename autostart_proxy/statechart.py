@@ -105,7 +105,7 @@ class Started:
 class StartFailed:
     """The start is over, without a service that answers."""
 
-    reason: errors.StartError
+    reason: errors.OperationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +117,14 @@ class Stopped:
 class StopFailed:
     """The stop did not succeed; something may still run."""
 
-    reason: errors.StartError
+    reason: errors.OperationError
 
 
 @dataclass(frozen=True, slots=True)
 class StopUnheard:
     """Nobody could be told to stop the service: what ran still runs."""
 
-    reason: errors.StartError
+    reason: errors.OperationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +136,7 @@ class FoundRunning:
 class FoundStopped:
     """The service was seen not running; with a reason if it crashed."""
 
-    reason: errors.StartError | None = None
+    reason: errors.OperationError | None = None
 
 
 @dataclass(frozen=True, slots=True)

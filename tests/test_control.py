@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import pytest
 from autostart_proxy import config, control
 from autostart_proxy.backends import Upstream
 from autostart_proxy.control import ControlError, ControlServer
-from autostart_proxy.errors import BackendRefused, ContainerExited
+from autostart_proxy.errors import BackendRefused, ContainerExited, Overtaken, StopFailed
 from autostart_proxy.fleet import Fleet
 from tests.fakes import FakeBackend
 
@@ -51,6 +51,12 @@ async def path(fleet: Fleet, tmp_path: Path) -> AsyncIterator[Path]:
     await server.listen(path)
     yield path
     await server.close()
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
+            await asyncio.sleep(0.005)
 
 
 async def ask(path: Path, **request: Any) -> dict[str, Any]:
@@ -106,6 +112,31 @@ async def test_a_start_that_fails_is_told_with_its_cure(
         await ask(path, command="wake", name="a.example", wait=True)
     assert str(caught.value) == f"{reason}; {reason.remedy}"
     assert "exit code 3: boom" in str(caught.value)
+
+
+async def test_a_stop_that_is_refused_is_told_as_a_stop_with_its_cure(
+    path: Path, backends: dict[str, FakeBackend]
+) -> None:
+    await ask(path, command="wake", name="a.example", wait=True)
+    backends["The A"].fails = BackendRefused(StopFailed(detail="permission denied"))
+    with pytest.raises(ControlError) as caught:
+        await ask(path, command="sleep", name="a.example")
+    told = str(caught.value)
+    assert told == f"The service could not be stopped. (permission denied); {StopFailed.remedy}"
+    [service, _] = (await ask(path, command="status"))["services"]
+    assert service["why"] == "The service could not be stopped. (permission denied)"
+
+
+async def test_who_is_overtaken_is_told_of_no_failure(
+    path: Path, backends: dict[str, FakeBackend]
+) -> None:
+    backends["The A"].may_start.clear()
+    waking = asyncio.ensure_future(ask(path, command="wake", name="a.example", wait=True))
+    await eventually(lambda: "start" in backends["The A"].calls)
+    await ask(path, command="sleep", name="a.example")
+    with pytest.raises(ControlError) as caught:
+        await waking
+    assert str(caught.value) == f"The service was put to sleep.; {Overtaken.remedy}"
 
 
 async def test_an_unknown_name_is_answered_with_those_that_exist(path: Path) -> None:

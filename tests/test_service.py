@@ -358,8 +358,46 @@ async def test_a_wake_ended_by_a_sleep_says_so(make: Make) -> None:
     waiting = asyncio.ensure_future(service.until_awake())
     await asyncio.sleep(0.01)
     await service.sleep()
-    with pytest.raises(errors.StartFailed, match="put to sleep"):
+    with pytest.raises(errors.Overtaken, match="put to sleep"):
         await waiting
+
+
+async def test_a_wake_ended_by_a_sleep_that_fails_says_so_too(make: Make) -> None:
+    service, backend = await make(NOWHERE)
+    service.order_wake()
+    waiting = asyncio.ensure_future(service.until_awake())
+    await until(lambda: "started" in backend.calls)
+    backend.fails = errors.BackendRefused(errors.StopFailed(detail="it hangs"))
+    with pytest.raises(errors.StopFailed, match="it hangs"):
+        await service.sleep()
+    with pytest.raises(errors.Overtaken, match="put to sleep"):
+        await waiting
+
+
+async def test_a_sleep_ended_by_a_wake_says_so(make: Make) -> None:
+    service, _ = await make()
+    lease = FakeLease()
+    service.arrive(lease)
+    await answered(lease)
+    sleeping = asyncio.ensure_future(service.sleep())
+    await until(lambda: service.status().state == "draining")
+    service.order_wake()
+    with pytest.raises(errors.Overtaken, match="woken again"):
+        await sleeping
+    service.depart(lease)
+
+
+async def test_what_failed_to_start_can_be_put_to_sleep(make: Make) -> None:
+    service, backend = await make()
+    backend.fails = errors.BackendRefused(errors.StartFailed(detail="port taken"))
+    backend.may_stop.clear()
+    service.order_wake()
+    await until(lambda: service.status().state == "stopping")
+    sleeping = asyncio.ensure_future(service.sleep())
+    await asyncio.sleep(0.01)
+    backend.may_stop.set()
+    await sleeping
+    assert service.status().state == "failed" and "port taken" in service.status().why
 
 
 async def test_status_tells_why_and_until_when_it_is_awake(make: Make) -> None:
@@ -404,10 +442,37 @@ async def test_a_stop_that_is_refused_is_told(make: Make) -> None:
     service, backend = await make()
     service.order_wake()
     await service.until_awake()
-    backend.fails = errors.BackendRefused(errors.StartFailed(detail="it hangs"))
-    with pytest.raises(errors.StartFailed, match="it hangs"):
+    backend.fails = errors.BackendRefused(errors.StopFailed(detail="it hangs"))
+    with pytest.raises(errors.StopFailed, match="it hangs"):
         await service.sleep()
     assert service.status().state == "failed"
+
+
+async def test_a_stop_that_breaks_is_told_as_a_stop(make: Make) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.fails = RuntimeError("a defect")
+    with pytest.raises(errors.StopFailed, match="a defect"):
+        await service.sleep()
+
+
+async def test_a_refused_stop_is_told_even_if_the_service_is_seen_running_at_once(
+    make: Make,
+) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.fails = errors.BackendRefused(errors.StopFailed(detail="it hangs"))
+    backend.may_stop.clear()
+    sleeping = asyncio.ensure_future(service.sleep())
+    await until(lambda: "stop" in backend.calls)
+    await asyncio.sleep(0.01)  # every task has come to its place
+    backend.may_stop.set()
+    backend.shows(RUNNING)
+    with pytest.raises(errors.StopFailed, match="it hangs"):
+        await sleeping
+    await until(lambda: service.ready)
 
 
 async def test_closing_refuses_who_waits_and_leaves_the_service_running(make: Make) -> None:

@@ -30,6 +30,7 @@ from autostart_proxy.errors import (
     ContainerExited,
     DockerUnavailable,
     StartFailed,
+    StopFailed,
 )
 
 _log = logging.getLogger(__name__)
@@ -91,7 +92,7 @@ class ComposeBackend:
             if part is not None:
                 await self._bring_down(part, grace_seconds)
         except EngineRefusal as refusal:
-            raise BackendRefused(StartFailed(detail=str(refusal))) from refusal
+            raise BackendRefused(StopFailed(detail=str(refusal))) from refusal
         finally:
             self._turn()
 

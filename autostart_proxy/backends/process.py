@@ -21,7 +21,7 @@ from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.config import ServiceConfig
-from autostart_proxy.errors import BackendRefused, StartFailed
+from autostart_proxy.errors import BackendRefused, StartFailed, StopFailed
 
 _log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class _Program(asyncio.SubprocessProtocol):
         if self._signal(signal.SIGTERM) and not await self._gone(grace_seconds):
             self._signal(signal.SIGKILL)
             if not await self._gone(_KILL_SECONDS) and not self._over.is_set():
-                raise BackendRefused(StartFailed(detail=f"{self._part} survived SIGKILL"))
+                raise BackendRefused(StopFailed(detail=f"{self._part} survived SIGKILL"))
         if self._transport is not None:
             self._transport.close()
 

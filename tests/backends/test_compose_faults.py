@@ -16,6 +16,7 @@ from autostart_proxy.errors import (
     BackendUnreachable,
     DockerUnavailable,
     StartFailed,
+    StopFailed,
 )
 from tests.backends import programs
 from tests.backends.contract import (
@@ -151,6 +152,20 @@ async def test_a_refused_start_is_told_and_tried_afresh(
     assert isinstance(reason, StartFailed)
     assert reason.detail == "oh no"
     assert await get(await backend.start(ignore))
+
+
+async def test_a_refused_stop_is_told_as_a_stop(
+    sick: FaultySocket, stack: Stack, make: Callable[[str], Backend]
+) -> None:
+    backend = make(programs.gentle())
+    await backend.start(ignore)
+    sick.answer_instead("POST .*/stop", REFUSED % b"500 Internal Server Error" + OH_NO)
+    with pytest.raises(BackendRefused) as refusal:
+        await backend.stop(1)
+    assert isinstance(refusal.value.reason, StopFailed)
+    assert refusal.value.reason.detail == "oh no"
+    await backend.stop(1)
+    assert await stack.status("app") == "exited"
 
 
 async def test_a_container_that_vanishes_between_look_and_start_is_made_anew(

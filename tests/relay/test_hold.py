@@ -16,16 +16,13 @@ from tests.relay.wire import (
     Message,
     Relay,
     ScriptedUpstream,
+    access_log,
     get,
     relaying,
     until,
 )
 
 POST = b"POST /up HTTP/1.1\r\nHost: a.example\r\n"
-
-
-def access_lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
-    return [record for record in caplog.records if record.name == "autostart_proxy.access"]
 
 
 async def test_a_request_waits_until_its_service_is_ready(relay: Relay) -> None:
@@ -77,9 +74,9 @@ async def test_a_client_that_leaves_while_held_is_noticed_and_logged_as_499(
         await relay.service.until(lambda s: len(s.held) == 1)
         client.close()
         await relay.service.until(lambda s: not s.held)
-    [line] = access_lines(caplog)
-    assert vars(line)["status"] == 499
-    assert vars(line)["service"] == relay.service.host
+    [line] = access_log(caplog)
+    assert line["status"] == 499
+    assert line["service"] == relay.service.host
     relay.service.open()
     await asyncio.sleep(0.05)
     assert relay.upstream.count == 0
@@ -139,9 +136,9 @@ async def test_a_refusal_is_answered_with_its_status_tag_and_request_id(
     assert told["error"] == "start_failed"
     assert told["request_id"] == got["x-request-id"]
     assert b"secret" not in got.body
-    [line] = access_lines(caplog)
-    assert vars(line)["id"] == told["request_id"]
-    assert vars(line)["error"] == "start_failed"
+    [line] = access_log(caplog)
+    assert line["id"] == told["request_id"]
+    assert line["error"] == "start_failed"
     await client.send(get("/again"))  # the connection is still good
     await relay.service.until(lambda s: len(s.held) == 1)
     relay.service.open()

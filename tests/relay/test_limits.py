@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import os
 import resource
 import subprocess
@@ -18,7 +19,7 @@ import pytest
 
 from autostart_proxy import client as client_module
 from autostart_proxy import pool, server
-from tests.relay.wire import OK, Line, Relay, ScriptedUpstream, get, relaying
+from tests.relay.wire import OK, Line, Relay, ScriptedUpstream, access_log, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 
@@ -35,7 +36,9 @@ async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
         yield relay
 
 
-async def test_a_head_that_dribbles_in_runs_out_of_time(hasty: Relay) -> None:
+async def test_a_head_that_dribbles_in_runs_out_of_time(
+    hasty: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
     client = await hasty.client()
 
     async def dribble() -> None:
@@ -44,10 +47,13 @@ async def test_a_head_that_dribbles_in_runs_out_of_time(hasty: Relay) -> None:
             await asyncio.sleep(0.02)
 
     dribbling = asyncio.ensure_future(dribble())
-    got = await client.answer()
+    with caplog.at_level(logging.INFO):
+        got = await client.answer()
     assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
     dribbling.cancel()
     client.close()
+    [entry] = access_log(caplog)
+    assert 300 <= entry["total_ms"] < 3000, "from the first byte"
 
 
 async def test_a_client_that_says_nothing_is_closed(hasty: Relay) -> None:

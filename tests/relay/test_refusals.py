@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.relay.wire import OK, Config, Message, Relay, get, relaying
+from tests.relay.wire import OK, Config, Message, Relay, access_log, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 
@@ -166,7 +166,7 @@ async def test_unknown_hosts_are_answered_on_one_connection(
         for _ in range(1000):
             got = await client.answer()
             assert (got.status, tag(got)) == (404, "unknown_host")
-    records = [vars(r) for r in caplog.records if r.name == "autostart_proxy.access"]
+    records = access_log(caplog)
     assert len(records) == 1000
     assert {record["service"] for record in records} == {"-"}
     assert not any("secret" in str(record) for record in records)

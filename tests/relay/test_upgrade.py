@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from tests.relay.wire import OK, Line, Relay, get, relaying
+from tests.relay.wire import OK, Line, Relay, access_log, get, relaying
 
 ASK = ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Key: k")
 SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
@@ -61,7 +61,7 @@ async def test_a_tunnel_is_a_lease_until_both_directions_have_ended(
         line.close()
         assert await client.rest() == b""
         await relay.service.until(lambda s: not s.flowing)
-    [record] = [vars(r) for r in caplog.records if r.name == "autostart_proxy.access"]
+    [record] = access_log(caplog)
     assert (record["status"], record["out"]) == (101, 13)
 
 

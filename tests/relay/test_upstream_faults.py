@@ -8,7 +8,7 @@ import logging
 
 import pytest
 
-from tests.relay.wire import OK, Line, Relay, get, relaying
+from tests.relay.wire import OK, Line, Relay, access_log, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 
@@ -226,7 +226,7 @@ async def test_a_client_that_leaves_within_an_upload_ends_it_upstream(
         leave(client)  # type: ignore[operator]
         assert await line.until_gone() in (b"part", b"")
         await relay.service.until(lambda s: not s.flowing)
-    statuses = [vars(r)["status"] for r in caplog.records if r.name == "autostart_proxy.access"]
+    statuses = [entry["status"] for entry in access_log(caplog)]
     assert statuses == [499]
     line.close()
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Literal, Self
 
+import pytest
+
 from autostart_proxy.backends import Upstream
 from autostart_proxy.errors import ProxyError, Starting
 from autostart_proxy.forward import Exchange
@@ -347,6 +349,11 @@ async def still_serves(relay: Relay) -> None:
     await line.send(OK)
     assert (await client.answer()).body == b"ok"
     client.close()
+
+
+def access_log(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
+    """What was logged of the requests that have ended; needs level INFO."""
+    return [vars(each) for each in caplog.records if each.name == "autostart_proxy.access"]
 
 
 def answering(answer: bytes = OK) -> Callable[[Line], Coroutine[Any, Any, None]]:
