@@ -34,6 +34,7 @@ STALL_SECONDS = 60.0
 LINGER_SECONDS = 5.0
 PIPELINED_LIMIT_BYTES = 64 * 1024
 
+_ON_THE_WAY = frozenset({"starting", "adopting"})
 _EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 
 
@@ -305,7 +306,7 @@ class ClientConnection(asyncio.Protocol):
         self.write(
             answers.waiting_page(
                 service=service.config.name,
-                elapsed_seconds=int(status.since_seconds) if status.state == "starting" else 0,
+                elapsed_seconds=int(status.since_seconds) if status.state in _ON_THE_WAY else 0,
                 retry_after_seconds=error.retry_after_seconds or 1,
                 last_start_seconds=status.last_start_seconds,
                 request_id=request_id.decode(),

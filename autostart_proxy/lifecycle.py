@@ -7,14 +7,20 @@
   is decided in the same step that would admit a request, so the two can never cross.
 - After every event one function (`_settle`) follows the state until nothing changes. Waiting
   leases are answered there and only there, so no path can forget one.
-- starting, draining, stopping and failed always carry a deadline.
+- adopting, starting, draining, stopping and failed always carry a deadline.
+- What is found running is adopted once it answers, and requests wait for that. Where it takes
+  `start_timeout`, those that still wait get a start of their own; what nobody waits for is taken
+  over all the same, since it has to be put to sleep some day.
 - A request that arrives while the service drains or stops waits and starts it again.
 - A failed start passes through stopping: nothing half-started is left running.
 - A stop that reached nobody has stopped nothing: the service is used on and stopped later.
-- `StartBackend` and `StopBackend` supersede each other: who carries them out ends the one
+- `StartBackend`, `StopBackend` and `Adopt` supersede each other: who carries them out ends the one
   before it begins the other, and reports nothing of an operation that was ended.
+- An exit counts against a start only once its first container has been launched: what ended before
+  that belongs to an earlier run.
 - The idle clock starts at the end of the last lease.
-- An event that cannot happen in a state raises `IllegalEvent` and changes nothing.
+- An event that cannot happen in a state raises `IllegalEvent` and changes nothing. A move that is
+  not in the table raises `IllegalMove`.
 """
 
 from __future__ import annotations
@@ -24,14 +30,17 @@ from typing import Generic, assert_never
 
 from autostart_proxy import errors
 from autostart_proxy.statechart import (
-    AbandonStop,
+    MOVES,
+    Abandon,
     Admit,
+    Adopt,
     Arrived,
     Closed,
     Cut,
     Departed,
     Effect,
     Event,
+    Exit,
     FoundRunning,
     FoundStopped,
     L,
@@ -68,8 +77,16 @@ TROUBLES_PER_WINDOW = 5
 """At most this many starts in a window may end in trouble before the next has to wait."""
 
 
+ASKED_TO_END = frozenset({0, 130, 137, 143})
+"""Exit codes of a program that was told to end: 0, or 128 + SIGINT, SIGKILL, SIGTERM."""
+
+
 class IllegalEvent(Exception):
     """An event that cannot happen now: a bug in the caller, never a client's fault."""
+
+
+class IllegalMove(Exception):
+    """A move that is not in the table: a bug in the machine."""
 
 
 class Lifecycle(Generic[L]):
@@ -117,6 +134,8 @@ class Lifecycle(Generic[L]):
         match self.state:
             case State.STOPPED:
                 return None
+            case State.ADOPTING:
+                return self.since + self.policy.start_timeout
             case State.STARTING:
                 return min([self._start_deadline, *self._hold_deadlines().values()])
             case State.READY:
@@ -163,9 +182,10 @@ class Lifecycle(Generic[L]):
                 self._demand(event, State.STARTING)
                 self._launched_at = now
             case Started():
-                self._demand(event, State.STARTING)
-                self.last_start_seconds = now - self.since
-                self._become_ready(now)
+                self._demand(event, State.STARTING, State.ADOPTING)
+                if self.state is State.STARTING:
+                    self.last_start_seconds = now - self.since
+                self._become_ready(now, self.failure)
             case StartFailed(reason):
                 self._demand(event, State.STARTING)
                 self._fail_start(reason, now)
@@ -178,12 +198,11 @@ class Lifecycle(Generic[L]):
             case StopUnheard(reason):
                 self._demand(event, State.STOPPING)
                 self._stay_awake(reason, now)
-            case FoundRunning():
+            case FoundRunning(has_healthcheck):
                 if self.state in (State.STOPPED, State.FAILED):
-                    self.awake_because = "somebody else"
-                    self._become_ready(now)
-            case FoundStopped(reason):
-                self._lose(reason, now)
+                    self._adopt(has_healthcheck, now)
+            case FoundStopped(exit):
+                self._lose(exit, now)
             case Reconfigured(policy):
                 self.policy = policy
             case Closed(reason):
@@ -195,8 +214,8 @@ class Lifecycle(Generic[L]):
         self._settle(now)
         return effects
 
-    def _demand(self, event: Event[L], state: State) -> None:
-        if self.state is not state:
+    def _demand(self, event: Event[L], *states: State) -> None:
+        if self.state not in states:
             raise IllegalEvent(f"{type(event).__name__} while {self.state.value}")
 
     # Facts about leases.
@@ -241,6 +260,8 @@ class Lifecycle(Generic[L]):
                 self._become_ready(now)
             case State.FAILED if now < self._due_at:
                 pass
+            case State.ADOPTING:
+                self._wanted = True
             case _:
                 self._wanted = True
                 self.awake_because = "an operator" if by_operator else "a visitor"
@@ -250,20 +271,34 @@ class Lifecycle(Generic[L]):
         match self.state:
             case State.READY:
                 self._move(State.DRAINING, now)
-            case State.STARTING if self.held:
+            case State.STARTING | State.ADOPTING if self.held:
                 self._sleep_after_serving = True
-            case State.STARTING:
+            case State.STARTING | State.ADOPTING:
                 self._stop(now)
             case _:
                 pass
 
-    def _lose(self, reason: errors.OperationError | None, now: float) -> None:
+    def _adopt(self, has_healthcheck: bool, now: float) -> None:
+        """Wait for what runs to answer; that a stop was refused stays worth telling."""
+        self.awake_because = "somebody else"
+        if not isinstance(self.failure, errors.StopFailed):
+            self.failure = None
+        self._move(State.ADOPTING, now)
+        self._effects.append(Adopt(has_healthcheck))
+
+    def _lose(self, exit: Exit | None, now: float) -> None:
         """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
-        if self.state is State.READY and reason is not None:
-            self.failure = reason
+        if self.state is State.STARTING:
+            if exit is not None and self._launched_at is not None:
+                self._fail_start(errors.ContainerExited(detail=str(exit)), now)
+            return
+        if self.state is State.ADOPTING:
+            self._effects.append(Abandon())
+        if self.state in (State.ADOPTING, State.READY) and _crashed(exit):
+            self.failure = errors.ContainerExited(detail=str(exit))
             self._troubles.append(now)
             self._move(State.FAILED, now)
-        elif self.state in (State.READY, State.DRAINING):
+        elif self.state in (State.ADOPTING, State.READY, State.DRAINING):
             self.failure = None
             self._move(State.STOPPED, now)
 
@@ -272,6 +307,11 @@ class Lifecycle(Generic[L]):
         if deadline is None or now < deadline:
             return
         match self.state:
+            case State.ADOPTING if self.held or self._wanted:
+                self._start(now)
+            case State.ADOPTING:
+                self._effects.append(Abandon())
+                self._become_ready(now, self.failure)
             case State.STARTING if now >= self._start_deadline:
                 self._fail_start(self._late_start(), now)
             case State.STARTING:
@@ -284,7 +324,7 @@ class Lifecycle(Generic[L]):
                 self._effects.extend(Cut(lease) for lease in self.flowing)
                 self._stop(now)
             case State.STOPPING:
-                self._effects.append(AbandonStop())
+                self._effects.append(Abandon())
                 self._fail_stop(errors.StopFailed(detail="it did not end in time"), now)
             case _:  # failed: a stopped service has no deadline
                 self._move(State.STOPPED, now)
@@ -355,7 +395,10 @@ class Lifecycle(Generic[L]):
             self._become_ready(now, failure=reason)
 
     def _move(self, new: State, now: float) -> None:
-        old, self.state, self.since = self.state, new, now
+        old = self.state
+        if new not in MOVES[old]:
+            raise IllegalMove(f"{old.value} -> {new.value}")
+        self.state, self.since = new, now
         if new is State.DRAINING:
             self._sleep_after_serving = False
             self.failure = None
@@ -412,3 +455,8 @@ class Lifecycle(Generic[L]):
         if len(recent) == TROUBLES_PER_WINDOW:
             return recent[0] + TROUBLE_WINDOW_SECONDS
         return latest + (2.0 ** (len(recent) - 1) if len(recent) > 1 else 0.0)
+
+
+def _crashed(exit: Exit | None) -> bool:
+    """Whether what ended was not asked to: a program that is told to end says so by its code."""
+    return exit is not None and (exit.out_of_memory or exit.code not in ASKED_TO_END)

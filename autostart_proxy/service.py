@@ -1,13 +1,14 @@
 """One service: the asyncio shell around its `Lifecycle`.
 
 The lifecycle decides, this class carries out: it owns the backend, the one operation that may run
-on it, the watcher and the timer. It has no state of its own that a decision depends on.
+on it, the watcher and the timer. It has no state of its own that a decision depends on: what the
+watcher sees is told to the lifecycle as it is, and `_healthy` is only how an operation that waits
+for Docker's word hears it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
 from collections import deque
@@ -16,15 +17,12 @@ from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from autostart_proxy import errors, readiness, statechart
-from autostart_proxy.backends import Backend, Exit, Observation, Upstream
+from autostart_proxy.backends import Backend, Observation, Upstream
 from autostart_proxy.config import ServiceConfig
 from autostart_proxy.lifecycle import Lifecycle
 from autostart_proxy.statechart import Policy, State
 
 _log = logging.getLogger(__name__)
-
-_ASKED_TO_END = frozenset({0, 130, 137, 143})
-"""Exit codes of a program that was told to end: 0, or 128 + SIGINT, SIGKILL, SIGTERM."""
 
 _WATCH_AGAIN_SECONDS = 1.0
 
@@ -93,8 +91,6 @@ class Service:
         self._performing = False
         self._operation: asyncio.Task[None] | None = None
         self._healthy = asyncio.Event()
-        self._exited: asyncio.Future[Exit] | None = None
-        self._adoption: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._told_failure: errors.OperationError | None = None
         self._onlookers: set[Callable[[], None]] = set()
@@ -146,7 +142,8 @@ class Service:
         usual = self._life.last_start_seconds
         if usual is None:
             return 2
-        elapsed = self._now() - self._life.since if self._life.state is State.STARTING else 0.0
+        under_way = self._life.state in (State.STARTING, State.ADOPTING)
+        elapsed = self._now() - self._life.since if under_way else 0.0
         return max(1, math.ceil(usual - elapsed))
 
     # For operators.
@@ -175,8 +172,6 @@ class Service:
             OperationError: the stop failed.
             Overtaken: somebody woke the service meanwhile.
         """
-        if self._end_adoption():
-            self._tell(statechart.FoundRunning())  # whether or not it answers, it is to be stopped
         self._tell(statechart.PutToSleep())
         state, failure = await self._until(State.STOPPED, State.FAILED, State.READY)
         start_failed = state is State.FAILED and isinstance(failure, errors.StartError)
@@ -203,7 +198,7 @@ class Service:
         """Why the service is in the state it is in, in a few words."""
         life = self._life
         match life.state:
-            case State.STOPPED if self._adoption is not None:
+            case State.ADOPTING:
                 return "found running, does not answer yet"
             case State.STOPPED | State.STOPPING:
                 return "idle" if life.failure is None else str(life.failure)
@@ -247,7 +242,7 @@ class Service:
         self.refuse(errors.ShuttingDown())
         if self._timer is not None:
             self._timer.cancel()
-        running = (self._watching, self._operation, self._adoption)
+        running = (self._watching, self._operation)
         tasks = [task for task in running if task is not None]
         for task in tasks:
             task.cancel()
@@ -287,11 +282,12 @@ class Service:
             case statechart.Cut(lease):
                 lease.cut()
             case statechart.StartBackend():
-                self._end_adoption()
                 self._operate(self._start)
             case statechart.StopBackend():
                 self._operate(self._stop)
-            case statechart.AbandonStop():
+            case statechart.Adopt(has_healthcheck):
+                self._operate(lambda: self._adopt(has_healthcheck))
+            case statechart.Abandon():
                 self._operate(_nothing)
             case statechart.Moved(old, new):
                 self._moved(old, new)
@@ -377,10 +373,9 @@ class Service:
 
     async def _start(self) -> None:
         self._healthy.clear()
-        self._exited = self._loop.create_future()
         try:
             upstream = await self._backend.start(lambda: self._tell(statechart.Launched()))
-            await self._until_ready(upstream, self._exited)
+            await self._until_it_answers(upstream)
         except errors.BackendRefused as refusal:
             self._tell(statechart.StartFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
@@ -392,18 +387,19 @@ class Service:
             self._upstream = upstream
             self._tell(statechart.Started())
 
-    async def _until_ready(self, upstream: Upstream, exited: asyncio.Future[Exit]) -> None:
-        ready = self._loop.create_task(self._answering(upstream))
+    async def _adopt(self, has_healthcheck: bool) -> None:
+        """Wait for what was started elsewhere as after a start of our own: it may be starting
+        still, when the proxy was restarted meanwhile."""
+        upstream = Upstream(self.config.proxy_host, self.config.proxy_port, has_healthcheck)
         try:
-            waiting: list[asyncio.Future[None] | asyncio.Future[Exit]] = [ready, exited]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done():
-                raise errors.BackendRefused(errors.ContainerExited(detail=str(exited.result())))
-            ready.result()
-        finally:
-            ready.cancel()
+            await self._until_it_answers(upstream)
+        except Exception:  # as in _start; the lifecycle's deadline ends the adoption
+            _log.exception("adoption broke", extra={"service": self.host})
+        else:
+            self._upstream = upstream
+            self._tell(statechart.Started())
 
-    async def _answering(self, upstream: Upstream) -> None:
+    async def _until_it_answers(self, upstream: Upstream) -> None:
         health = self.config.health
         if upstream.has_healthcheck and health.path is None:
             await self._healthy.wait()
@@ -446,41 +442,10 @@ class Service:
             self._healthy.set()
         else:
             self._healthy.clear()
-        if self._life.state is State.STARTING:
-            exited = self._exited
-            if seen.exit is not None and exited is not None and not exited.done():
-                exited.set_result(seen.exit)
-        elif seen.running:
-            if self._life.state in (State.STOPPED, State.FAILED) and self._adoption is None:
-                self._adoption = self._loop.create_task(self._adopt(seen.healthy is not None))
+        if seen.running:
+            self._tell(statechart.FoundRunning(has_healthcheck=seen.healthy is not None))
         else:
-            self._end_adoption()
-            crash = seen.exit
-            if crash and crash.code in _ASKED_TO_END and not crash.out_of_memory:
-                crash = None
-            reason = errors.ContainerExited(detail=str(crash)) if crash else None
-            self._tell(statechart.FoundStopped(reason))
-
-    async def _adopt(self, has_healthcheck: bool) -> None:
-        """Take over what was started elsewhere once it answers, as after a start of our own.
-
-        It may be starting still, when the proxy was restarted meanwhile. But what never answers
-        is awake all the same, and has to be put to sleep some day.
-        """
-        upstream = Upstream(self.config.proxy_host, self.config.proxy_port, has_healthcheck)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.config.start_timeout):
-                await self._answering(upstream)
-        self._adoption = None
-        self._tell(statechart.FoundRunning())
-
-    def _end_adoption(self) -> bool:
-        """Return whether one was under way."""
-        if self._adoption is None:
-            return False
-        self._adoption.cancel()
-        self._adoption = None
-        return True
+            self._tell(statechart.FoundStopped(seen.exit))
 
 
 async def _nothing() -> None:

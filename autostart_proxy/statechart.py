@@ -9,7 +9,7 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from types import MappingProxyType
-from typing import Generic, TypeAlias, TypeVar
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from autostart_proxy import errors
 
@@ -20,6 +20,7 @@ class State(Enum):
     """What a service is doing."""
 
     STOPPED = "stopped"
+    ADOPTING = "adopting"
     STARTING = "starting"
     READY = "ready"
     DRAINING = "draining"
@@ -29,15 +30,18 @@ class State(Enum):
 
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
-        State.STOPPED: frozenset({State.STARTING, State.READY}),
+        State.STOPPED: frozenset({State.ADOPTING, State.STARTING}),
+        State.ADOPTING: frozenset(
+            {State.READY, State.STARTING, State.STOPPING, State.STOPPED, State.FAILED}
+        ),
         State.STARTING: frozenset({State.READY, State.STOPPING}),
         State.READY: frozenset({State.STARTING, State.DRAINING, State.STOPPED, State.FAILED}),
         State.DRAINING: frozenset({State.READY, State.STOPPING, State.STOPPED}),
         State.STOPPING: frozenset({State.STOPPED, State.READY, State.FAILED}),
-        State.FAILED: frozenset({State.STARTING, State.READY, State.STOPPED}),
+        State.FAILED: frozenset({State.ADOPTING, State.STARTING, State.STOPPED}),
     }
 )
-"""Every legal move; the diagram in docs/lifecycle.md is checked against it."""
+"""Every legal move. The machine asks this table; docs/lifecycle.md is checked against it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,19 @@ class Policy:
     stop_timeout: float = 10.0
     drain_timeout: float = 30.0
     max_held: int = 1000
+
+
+class Exit(Protocol):
+    """How a part of a service ended; its `str` describes it for the log.
+
+    `code` is the exit status, 128 + signal number for a signal; `out_of_memory` says that the
+    kernel killed it.
+    """
+
+    @property
+    def code(self) -> int: ...
+    @property
+    def out_of_memory(self) -> bool: ...
 
 
 # Facts.
@@ -98,7 +115,7 @@ class Launched:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The service answers."""
+    """The service answers, whoever started it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,14 +146,19 @@ class StopUnheard:
 
 @dataclass(frozen=True, slots=True)
 class FoundRunning:
-    """The service runs and answers though it was not started from here."""
+    """The service runs though it was not started from here; whether it answers is not known yet.
+
+    `has_healthcheck` is true where the backend itself reports health.
+    """
+
+    has_healthcheck: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class FoundStopped:
-    """The service was seen not running; with a reason if it crashed."""
+    """The service was seen not running; with the exit of one of its parts, if there was one."""
 
-    reason: errors.OperationError | None = None
+    exit: Exit | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +217,15 @@ class StopBackend:
 
 
 @dataclass(frozen=True, slots=True)
-class AbandonStop:
-    """End the stop that is under way: it has taken too long."""
+class Adopt:
+    """Find out when what runs answers, and start nothing."""
+
+    has_healthcheck: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Abandon:
+    """End what is under way: an adoption that has lost its sense, a stop that takes too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,4 +258,6 @@ class Moved:
     new: State
 
 
-Effect: TypeAlias = StartBackend | StopBackend | AbandonStop | Admit[L] | Refuse[L] | Cut[L] | Moved
+Effect: TypeAlias = (
+    StartBackend | StopBackend | Adopt | Abandon | Admit[L] | Refuse[L] | Cut[L] | Moved
+)

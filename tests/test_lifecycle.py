@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from autostart_proxy import errors
 from autostart_proxy.lifecycle import (
+    ASKED_TO_END,
     STOP_AGAIN_SECONDS,
     STOP_MARGIN_SECONDS,
     IllegalEvent,
+    IllegalMove,
     Lifecycle,
 )
 from autostart_proxy.statechart import (
     MOVES,
-    AbandonStop,
+    Abandon,
     Admit,
+    Adopt,
     Arrived,
     Closed,
     Cut,
@@ -47,8 +51,22 @@ POLICY = Policy(
     start_timeout=30, prepare_timeout=100, idle_timeout=60, stop_timeout=10, drain_timeout=20
 )
 EXITED = errors.ContainerExited()
-BROKEN = errors.StartFailed()
+BROKEN = errors.StopFailed()
 NO_DOCKER = errors.DockerUnavailable()
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a part ended, as a backend tells it."""
+
+    code: int
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        return f"web exited with {self.code}"
+
+
+CRASH = Ended(3)
 
 
 def stopped(policy: Policy = POLICY) -> Lifecycle[str]:
@@ -74,6 +92,12 @@ def ready(*, in_use: bool = False, policy: Policy = POLICY) -> Lifecycle[str]:
     life.handle(Started(), 0.0)
     if not in_use:
         life.handle(Departed("a"), 0.0)
+    return life
+
+
+def adopting() -> Lifecycle[str]:
+    life = stopped()
+    life.handle(FoundRunning(), 0.0)
     return life
 
 
@@ -311,7 +335,7 @@ def test_a_stop_that_never_ends_is_abandoned() -> None:
     life = stopping()
     assert life.deadline == 10 + STOP_MARGIN_SECONDS
     assert life.handle(Tick(), 10 + STOP_MARGIN_SECONDS) == [
-        AbandonStop(),
+        Abandon(),
         Moved(State.STOPPING, State.FAILED),
     ]
 
@@ -412,35 +436,128 @@ def test_putting_a_stopped_service_to_sleep_changes_nothing() -> None:
 # What happens from outside.
 
 
-def test_a_service_found_running_is_adopted_with_a_full_idle_time() -> None:
+def test_a_service_found_running_is_adopted_once_it_answers_with_a_full_idle_time() -> None:
     life = stopped()
-    assert life.handle(FoundRunning(), 5.0) == [Moved(State.STOPPED, State.READY)]
-    assert life.deadline == 65.0
+    assert life.handle(FoundRunning(has_healthcheck=True), 5.0) == [
+        Moved(State.STOPPED, State.ADOPTING),
+        Adopt(has_healthcheck=True),
+    ]
+    assert life.handle(Started(), 7.0) == [Moved(State.ADOPTING, State.READY)]
+    assert (life.deadline, life.awake_because) == (67.0, "somebody else")
+    assert life.last_start_seconds is None, "nobody saw it start"
 
 
-def test_found_running_is_no_news_while_starting() -> None:
+def test_requests_wait_for_what_is_being_adopted_and_nothing_is_started() -> None:
+    life = adopting()
+    assert life.handle(Arrived("a"), 1.0) == []
+    assert life.handle(Woken(), 1.0) == []
+    assert life.handle(Started(), 2.0) == [Moved(State.ADOPTING, State.READY), Admit("a")]
+
+
+def test_who_still_waits_at_the_end_of_an_adoption_gets_a_start() -> None:
+    life = adopting()
+    life.handle(Arrived("a"), 10.0)
+    assert life.deadline == 30.0
+    assert life.handle(Tick(), 30.0) == [Moved(State.ADOPTING, State.STARTING), StartBackend()]
+    life.handle(Launched(), 31.0)
+    assert life.deadline == 61.0
+
+
+def test_an_operator_who_still_waits_at_the_end_of_an_adoption_gets_a_start() -> None:
+    life = adopting()
+    life.handle(Woken(by_operator=True), 10.0)
+    assert StartBackend() in life.handle(Tick(), 30.0)
+
+
+def test_what_never_answers_and_nobody_waits_for_is_adopted_to_be_put_to_sleep() -> None:
+    life = adopting()
+    assert life.handle(Tick(), 30.0) == [Abandon(), Moved(State.ADOPTING, State.READY)]
+    assert life.deadline == 90.0
+
+
+def test_what_is_being_adopted_can_be_put_to_sleep() -> None:
+    life = adopting()
+    assert life.handle(PutToSleep(), 1.0) == [
+        Moved(State.ADOPTING, State.STOPPING),
+        StopBackend(),
+    ]
+
+
+def test_what_is_being_adopted_serves_who_waits_before_it_is_put_to_sleep() -> None:
+    life = adopting()
+    life.handle(Arrived("a"), 1.0)
+    assert life.handle(PutToSleep(), 2.0) == []
+    assert Admit("a") in life.handle(Started(), 3.0)
+    assert life.state is State.DRAINING
+
+
+def test_what_is_being_adopted_may_end_and_who_waits_gets_a_start() -> None:
+    life = adopting()
+    assert life.handle(FoundStopped(), 1.0) == [Abandon(), Moved(State.ADOPTING, State.STOPPED)]
+    life = adopting()
+    life.handle(Arrived("a"), 1.0)
+    assert StartBackend() in life.handle(FoundStopped(), 2.0)
+
+
+def test_what_crashes_while_it_is_adopted_has_failed() -> None:
+    life = adopting()
+    assert life.handle(FoundStopped(CRASH), 1.0) == [Abandon(), Moved(State.ADOPTING, State.FAILED)]
+    assert "exited with 3" in str(life.failure)
+
+
+def test_found_running_is_no_news_while_starting_adopting_or_ready() -> None:
     assert launched().handle(FoundRunning(), 2.0) == []
+    assert adopting().handle(FoundRunning(), 2.0) == []
+    assert ready().handle(FoundRunning(), 2.0) == []
 
 
-def test_a_failed_service_found_running_is_ready() -> None:
+def test_a_failed_service_found_running_is_adopted() -> None:
     life = failed()
     life.handle(FoundRunning(), 1.0)
-    assert (life.state, life.failure) == (State.READY, None)
+    assert (life.state, life.failure) == (State.ADOPTING, None)
 
 
-def test_a_service_stopped_by_hand_is_stopped() -> None:
-    assert ready().handle(FoundStopped(), 1.0) == [Moved(State.READY, State.STOPPED)]
-    assert draining().handle(FoundStopped(), 1.0) == [Moved(State.DRAINING, State.STOPPED)]
+def test_what_refused_to_stop_is_used_on_and_stopped_later() -> None:
+    life = stopping()
+    life.handle(StopFailed(BROKEN), 1.0)
+    life.handle(FoundRunning(), 1.0)
+    life.handle(Started(), 2.0)
+    assert (life.state, life.failure) == (State.READY, BROKEN), "status goes on telling it"
+    assert StopBackend() in life.handle(Tick(), 62.0)
 
 
-def test_a_crash_is_a_failure_and_the_next_request_starts_again() -> None:
+@pytest.mark.parametrize("code", sorted(ASKED_TO_END))
+def test_a_service_stopped_by_hand_is_stopped(code: int) -> None:
+    for seen in (FoundStopped(), FoundStopped(Ended(code))):
+        assert ready().handle(seen, 1.0) == [Moved(State.READY, State.STOPPED)]
+        assert draining().handle(seen, 1.0) == [Moved(State.DRAINING, State.STOPPED)]
+
+
+@pytest.mark.parametrize("exit", [CRASH, Ended(137, out_of_memory=True)], ids=["3", "memory"])
+def test_a_crash_is_a_failure_and_the_next_request_starts_again(exit: Ended) -> None:
     life = ready()
-    assert life.handle(FoundStopped(EXITED), 1.0) == [Moved(State.READY, State.FAILED)]
+    assert life.handle(FoundStopped(exit), 1.0) == [Moved(State.READY, State.FAILED)]
     assert StartBackend() in life.handle(Arrived("b"), 1.0)
 
 
-def test_found_stopped_is_no_news_while_starting() -> None:
-    assert launched().handle(FoundStopped(EXITED), 2.0) == []
+def test_an_exit_during_a_start_fails_it_at_once() -> None:
+    life = launched()
+    refusal, *orders = life.handle(FoundStopped(CRASH), 2.0)
+    assert isinstance(refusal, Refuse) and isinstance(refusal.reason, errors.ContainerExited)
+    assert refusal.reason.detail == "web exited with 3"
+    assert orders == [Moved(State.STARTING, State.STOPPING), StopBackend()]
+
+
+@pytest.mark.parametrize("code", sorted(ASKED_TO_END))
+def test_during_a_start_nothing_may_end_however_politely(code: int) -> None:
+    launched_ = launched()
+    launched_.handle(FoundStopped(Ended(code)), 2.0)
+    assert launched_.state is State.STOPPING
+
+
+def test_what_ended_before_the_first_container_was_launched_is_no_news() -> None:
+    assert starting().handle(FoundStopped(CRASH), 2.0) == []
+    assert launched().handle(FoundStopped(), 2.0) == []
 
 
 def test_an_admitted_request_that_found_nobody_is_held_while_the_service_is_healed() -> None:
@@ -495,6 +612,9 @@ def test_a_closed_ready_service_admits_nobody_but_flowing_requests_finish() -> N
         (stopped(), Started()),
         (stopped(), StartFailed(EXITED)),
         (stopped(), Stopped()),
+        (adopting(), Launched()),
+        (adopting(), StartFailed(EXITED)),
+        (ready(), Started()),
         (ready(), StopFailed(BROKEN)),
         (ready(), StopUnheard(NO_DOCKER)),
         (starting("a"), Arrived("a")),
@@ -508,6 +628,14 @@ def test_an_event_that_cannot_have_happened_raises_and_changes_nothing(
     with pytest.raises(IllegalEvent):
         life.handle(event, 9.0)
     assert before == (life.state, life.since, life.held, life.flowing, life.deadline)
+
+
+def test_a_move_that_is_not_in_the_table_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    life = starting()
+    monkeypatch.setattr("autostart_proxy.lifecycle.MOVES", {State.STARTING: frozenset()})
+    with pytest.raises(IllegalMove, match="starting -> ready"):
+        life.handle(Started(), 1.0)
+    assert life.state is State.STARTING
 
 
 def test_the_repr_tells_the_state() -> None:

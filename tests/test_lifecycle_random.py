@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from autostart_proxy import errors
+from autostart_proxy.backends import Exit
 from autostart_proxy.lifecycle import (
     TROUBLE_WINDOW_SECONDS,
     TROUBLES_PER_WINDOW,
@@ -16,8 +17,9 @@ from autostart_proxy.lifecycle import (
 )
 from autostart_proxy.statechart import (
     MOVES,
-    AbandonStop,
+    Abandon,
     Admit,
+    Adopt,
     Arrived,
     Closed,
     Cut,
@@ -53,9 +55,9 @@ POLICIES = st.builds(
     drain_timeout=st.sampled_from([0.0, 5.0]),
     max_held=st.sampled_from([2, 1000]),
 )
-CARRIES_A_DEADLINE = {State.STARTING, State.DRAINING, State.STOPPING, State.FAILED}
-CRASH = errors.ContainerExited()
-BROKEN = errors.StartFailed()
+CARRIES_A_DEADLINE = {State.ADOPTING, State.STARTING, State.DRAINING, State.STOPPING, State.FAILED}
+EXITED = errors.ContainerExited()
+BROKEN = errors.StopFailed()
 NO_DOCKER = errors.DockerUnavailable()
 
 
@@ -72,7 +74,8 @@ class World(RuleBasedStateMachine):
         self.leases = 0
         self.waiting: set[int] = set()
         self.flowing: set[int] = set()
-        self.operation: StartBackend | StopBackend | None = None
+        self.operation: StartBackend | StopBackend | Adopt | None = None
+        self.launched = False
         self.closed = False
         self.troubles: list[float] = []
 
@@ -92,11 +95,15 @@ class World(RuleBasedStateMachine):
                     recent = [t for t in self.troubles if self.now - t < TROUBLE_WINDOW_SECONDS]
                     assert len(recent) < TROUBLES_PER_WINDOW, "a crash loop must back off"
                     self.operation = effect
+                    self.launched = False
                 case StopBackend():
                     assert not self.flowing or before is not State.READY, "stopped while in use"
                     self.operation = effect
-                case AbandonStop():
-                    assert self.operation == StopBackend()
+                case Adopt():
+                    assert self.operation is None, "an adoption supersedes nothing"
+                    self.operation = effect
+                case Abandon():
+                    assert isinstance(self.operation, StopBackend | Adopt)
                     self.operation = None
                 case Moved(old, new):
                     assert old is before and new in MOVES[old], f"{old} -> {new}"
@@ -152,7 +159,14 @@ class World(RuleBasedStateMachine):
     @precondition(lambda self: self.life.state is State.STARTING and self.operation)
     @rule()
     def the_first_container_starts(self) -> None:
+        self.launched = True
         self.tell(Launched())
+
+    @precondition(lambda self: isinstance(self.operation, Adopt) and not self.closed)
+    @rule()
+    def what_is_being_adopted_answers(self) -> None:
+        self.operation = None
+        self.tell(Started())
 
     @precondition(lambda self: self.operation == StartBackend() and not self.closed)
     @rule()
@@ -161,7 +175,7 @@ class World(RuleBasedStateMachine):
         self.tell(Started())
 
     @precondition(lambda self: self.operation == StartBackend() and not self.closed)
-    @rule(reason=st.sampled_from([CRASH, NO_DOCKER]))
+    @rule(reason=st.sampled_from([EXITED, NO_DOCKER]))
     def the_start_fails(self, reason: errors.StartError) -> None:
         self.operation = None
         self.troubles.append(self.now)
@@ -173,15 +187,21 @@ class World(RuleBasedStateMachine):
         self.operation = None
         self.tell(end)
 
-    @rule()
-    def it_is_seen_running(self) -> None:
-        self.tell(FoundRunning())
+    @rule(has_healthcheck=st.booleans())
+    def it_is_seen_running(self, has_healthcheck: bool) -> None:
+        self.tell(FoundRunning(has_healthcheck))
 
-    @rule(reason=st.sampled_from([None, CRASH]))
-    def it_is_seen_stopped(self, reason: errors.StartError | None) -> None:
-        if reason is not None and self.life.state is State.READY:
-            self.troubles.append(self.now)
-        self.tell(FoundStopped(reason))
+    @rule(exit=st.sampled_from([None, Exit("web", 0), Exit("web", 3), Exit("web", 137, True)]))
+    def it_is_seen_stopped(self, exit: Exit | None) -> None:
+        crash = exit is not None and exit.code != 0
+        match self.life.state:
+            case State.READY | State.ADOPTING if crash:
+                self.troubles.append(self.now)
+            case State.STARTING if exit is not None and self.launched:
+                self.troubles.append(self.now)
+            case _:
+                pass
+        self.tell(FoundStopped(exit))
 
     @rule(policy=POLICIES)
     def the_configuration_changes(self, policy: Policy) -> None:
@@ -201,7 +221,10 @@ class World(RuleBasedStateMachine):
     @invariant()
     def nobody_waits_without_an_end_in_sight(self) -> None:
         if self.waiting:
-            assert self.life.state in (State.STARTING, State.DRAINING, State.STOPPING)
+            assert self.life.state in (
+                *(State.ADOPTING, State.STARTING),
+                *(State.DRAINING, State.STOPPING),
+            )
             assert self.life.deadline is not None
 
     @invariant()
@@ -210,12 +233,18 @@ class World(RuleBasedStateMachine):
             assert self.life.deadline is not None
 
     @invariant()
-    def an_operation_runs_in_starting_and_stopping(self) -> None:
-        if not self.closed:
-            if self.life.state is State.STARTING:
+    def an_operation_runs_exactly_in_the_states_that_are_one(self) -> None:
+        if self.closed:
+            return
+        match self.life.state:
+            case State.STARTING:
                 assert self.operation == StartBackend()
-            if self.life.state is State.STOPPING:
+            case State.STOPPING:
                 assert self.operation == StopBackend()
+            case State.ADOPTING:
+                assert isinstance(self.operation, Adopt)
+            case _:
+                assert self.operation is None
 
 
 TestWorld = World.TestCase

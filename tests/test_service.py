@@ -188,7 +188,7 @@ async def test_a_service_found_running_is_adopted_without_a_start(make: Make) ->
     await until(lambda: service.ready)
     lease = FakeLease()
     service.arrive(lease)
-    assert lease.upstream == Upstream("127.0.0.1", 8001)
+    assert lease.upstream == Upstream("127.0.0.1", 8001, has_healthcheck=True)
     assert backend.calls == []
 
 
@@ -205,7 +205,7 @@ async def test_a_service_found_starting_is_adopted_once_it_is_healthy(make: Make
     service, backend = await make()
     backend.shows(FOUND_STARTING)
     await until(lambda: service.status().why == "found running, does not answer yet")
-    assert service.status().state == "stopped"
+    assert service.status().state == "adopting"
     backend.shows(RUNNING)
     await until(lambda: service.ready)
     assert backend.calls == []
@@ -226,10 +226,36 @@ async def test_a_request_for_a_service_found_starting_waits_until_it_answers(mak
     await until(lambda: "does not answer yet" in service.status().why)
     lease = FakeLease()
     service.arrive(lease)
-    await until(lambda: "started" in backend.calls)
-    assert not lease.answered.is_set()
+    await asyncio.sleep(0.05)
+    assert (service.status().held, lease.answered.is_set()) == (1, False)
     backend.shows(RUNNING)
     assert (await answered(lease)).error is None
+    assert backend.calls == [], "it was on its way already"
+
+
+async def test_a_request_for_a_service_that_is_not_adopted_in_time_gets_a_start(
+    make: Make, web: Upstream
+) -> None:
+    service, backend = await make(web, proxyPort=NOWHERE.port, startTimeout=0.2)
+    backend.shows(Observation(running=True))
+    await until(lambda: service.status().state == "adopting")
+    lease = FakeLease()
+    service.arrive(lease)
+    assert (await answered(lease)).upstream == web
+    assert backend.calls == ["start", "started"]
+
+
+async def test_an_adoption_that_breaks_ends_with_its_time(
+    make: Make, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("autostart_proxy.readiness.until_ready", broken)
+    service, backend = await make(startTimeout=0.05)
+    backend.shows(Observation(running=True))
+    await until(lambda: service.ready)
+    assert "adoption broke" in caplog.text
 
 
 async def test_a_service_found_starting_can_be_put_to_sleep(make: Make) -> None:

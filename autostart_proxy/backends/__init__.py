@@ -73,7 +73,8 @@ class Backend(Protocol):
 
         Args:
             launched: called once, when preparation (image pull or build) is over and the first
-                container is about to start: from here `startTimeout` counts.
+                container is about to start, or nothing has to be started: from here
+                `startTimeout` counts, and an exit is one of this start's.
         Raises:
             BackendUnreachable: the daemon did not answer; safe to retry.
             BackendRefused: it answered no, or a part ended; carries the reason for clients.

@@ -56,6 +56,8 @@ class ProcessBackend:
             await self.stop(self._config.stop_timeout)  # children that outlived their parent
             launched()
             await to_the_end(self._spawn())
+        else:
+            launched()
         self._changed()
         return Upstream(self._config.proxy_host, self._config.proxy_port)
 
