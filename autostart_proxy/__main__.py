@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from autostart_proxy.cli import main
+from autostart_proxy.commands.cli import main
 
 sys.exit(main())

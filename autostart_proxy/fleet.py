@@ -12,9 +12,9 @@ from collections.abc import Callable
 
 from autostart_proxy import errors
 from autostart_proxy.backends import Backend
-from autostart_proxy.config import Config, ServiceConfig
-from autostart_proxy.routing import Routes
+from autostart_proxy.config.model import Config, ServiceConfig
 from autostart_proxy.service import Service, ServiceStatus
+from autostart_proxy.wire.hosts import Routes
 
 _log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class UnknownService(Exception):
 def backend_for(config: ServiceConfig) -> Backend:
     """The backend that a service's configuration asks for; imported only now, to stay small."""
     if config.compose_dir is not None:
-        from autostart_proxy.backends.compose import ComposeBackend
+        from autostart_proxy.backends.compose.backend import ComposeBackend
 
         return ComposeBackend(config)
     from autostart_proxy.backends.process import ProcessBackend

@@ -16,11 +16,12 @@ from collections.abc import Callable, Coroutine, Hashable
 from dataclasses import dataclass
 from typing import Protocol, assert_never
 
-from autostart_proxy import errors, readiness, statechart
+from autostart_proxy import errors, readiness
 from autostart_proxy.backends import Backend, Observation, Upstream
-from autostart_proxy.config import ServiceConfig
-from autostart_proxy.lifecycle import Lifecycle
-from autostart_proxy.statechart import Policy, State
+from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.lifecycle import events
+from autostart_proxy.lifecycle.events import Policy, State
+from autostart_proxy.lifecycle.machine import Lifecycle
 
 _log = logging.getLogger(__name__)
 
@@ -87,7 +88,7 @@ class Service:
         self._loop = asyncio.get_running_loop()
         self._life: Lifecycle[Lease] = Lifecycle(policy_of(config), self._loop.time())
         self._upstream = Upstream(config.proxy_host, config.proxy_port)
-        self._orders: deque[statechart.Effect[Lease]] = deque()
+        self._orders: deque[events.Effect[Lease]] = deque()
         self._performing = False
         self._operation: asyncio.Task[None] | None = None
         self._healthy = asyncio.Event()
@@ -114,17 +115,17 @@ class Service:
 
     def arrive(self, lease: Lease) -> None:
         """Claim the service; ends in `lease.admitted` or `lease.refused`, perhaps at once."""
-        self._tell(statechart.Arrived(lease))
+        self._tell(events.Arrived(lease))
 
     def depart(self, lease: Lease) -> None:
         """End a lease: after its last byte, or because its client left while it was held."""
-        self._tell(statechart.Departed(lease))
+        self._tell(events.Departed(lease))
         if self._when_empty is not None and self.empty:
             self._when_empty()
 
     def unreachable(self, lease: Lease) -> None:
         """Hold an admitted lease again: nobody listened, and not one of its bytes went out."""
-        self._tell(statechart.Returned(lease))
+        self._tell(events.Returned(lease))
 
     def wake(self) -> errors.ProxyError:
         """Start without a lease and say what to answer a request that does not wait.
@@ -132,7 +133,7 @@ class Service:
         Returns:
             `Starting`, or the failure while a service that failed is not tried again yet.
         """
-        self._tell(statechart.Woken())
+        self._tell(events.Woken())
         if self._life.state is State.FAILED and self._life.failure is not None:
             return self._life.failure
         return errors.Starting(retry_after_seconds=self._seconds_left())
@@ -150,7 +151,7 @@ class Service:
 
     def order_wake(self) -> None:
         """Start on an operator's word, whatever failed before; returns at once."""
-        self._tell(statechart.Woken(by_operator=True))
+        self._tell(events.Woken(by_operator=True))
 
     async def until_awake(self) -> None:
         """Return once the service is ready.
@@ -172,7 +173,7 @@ class Service:
             OperationError: the stop failed.
             Overtaken: somebody woke the service meanwhile.
         """
-        self._tell(statechart.PutToSleep())
+        self._tell(events.PutToSleep())
         state, failure = await self._until(State.STOPPED, State.FAILED, State.READY)
         start_failed = state is State.FAILED and isinstance(failure, errors.StartError)
         if state is not State.STOPPED and not start_failed:  # what failed to start was cleaned up
@@ -224,12 +225,12 @@ class Service:
     def reconfigure(self, config: ServiceConfig) -> None:
         """Take over new limits; the backend's part of the configuration must be unchanged."""
         self.config = config
-        self._tell(statechart.Reconfigured(policy_of(config)))
+        self._tell(events.Reconfigured(policy_of(config)))
         self._arm_timer()
 
     def refuse(self, reason: errors.ProxyError) -> None:
         """Take no more requests, and answer those that wait; flowing ones go on."""
-        self._tell(statechart.Closed(reason))
+        self._tell(events.Closed(reason))
 
     def retire(self, when_empty: Callable[[], None]) -> None:
         """Serve the leases there are; `when_empty` is called when the last has ended."""
@@ -254,7 +255,7 @@ class Service:
     def _now(self) -> float:
         return self._loop.time()
 
-    def _tell(self, event: statechart.Event[Lease]) -> None:
+    def _tell(self, event: events.Event[Lease]) -> None:
         """Hand a fact to the lifecycle and carry out its orders, in order.
 
         A lease's answer may itself bring the next fact (a pipelined request): its orders queue
@@ -273,23 +274,23 @@ class Service:
         if self._timer is None:
             self._arm_timer()
 
-    def _perform(self, order: statechart.Effect[Lease]) -> None:
+    def _perform(self, order: events.Effect[Lease]) -> None:
         match order:
-            case statechart.Admit(lease):
+            case events.Admit(lease):
                 lease.admitted(self._upstream)
-            case statechart.Refuse(lease, reason):
+            case events.Refuse(lease, reason):
                 lease.refused(reason)
-            case statechart.Cut(lease):
+            case events.Cut(lease):
                 lease.cut()
-            case statechart.StartBackend():
+            case events.StartBackend():
                 self._operate(self._start)
-            case statechart.StopBackend():
+            case events.StopBackend():
                 self._operate(self._stop)
-            case statechart.Adopt(has_healthcheck):
+            case events.Adopt(has_healthcheck):
                 self._operate(lambda: self._adopt(has_healthcheck))
-            case statechart.Abandon():
+            case events.Abandon():
                 self._operate(_nothing)
-            case statechart.Moved(old, new):
+            case events.Moved(old, new):
                 self._moved(old, new)
             case _:
                 assert_never(order)
@@ -347,7 +348,7 @@ class Service:
 
     def _fire(self) -> None:
         self._timer = None
-        self._tell(statechart.Tick())
+        self._tell(events.Tick())
 
     # Operations on the backend: one at a time, the newer ends the older first.
 
@@ -374,18 +375,18 @@ class Service:
     async def _start(self) -> None:
         self._healthy.clear()
         try:
-            upstream = await self._backend.start(lambda: self._tell(statechart.Launched()))
+            upstream = await self._backend.start(lambda: self._tell(events.Launched()))
             await self._until_it_answers(upstream)
         except errors.BackendRefused as refusal:
-            self._tell(statechart.StartFailed(refusal.reason))
+            self._tell(events.StartFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
-            self._tell(statechart.StartFailed(errors.DockerUnavailable(detail=str(cause))))
+            self._tell(events.StartFailed(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # a defect in a backend must not strand the leases that wait
             _log.exception("start broke", extra={"service": self.host})
-            self._tell(statechart.StartFailed(errors.StartFailed(detail=repr(cause))))
+            self._tell(events.StartFailed(errors.StartFailed(detail=repr(cause))))
         else:
             self._upstream = upstream
-            self._tell(statechart.Started())
+            self._tell(events.Started())
 
     async def _adopt(self, has_healthcheck: bool) -> None:
         """Wait for what was started elsewhere as after a start of our own: it may be starting
@@ -397,7 +398,7 @@ class Service:
             _log.exception("adoption broke", extra={"service": self.host})
         else:
             self._upstream = upstream
-            self._tell(statechart.Started())
+            self._tell(events.Started())
 
     async def _until_it_answers(self, upstream: Upstream) -> None:
         health = self.config.health
@@ -417,14 +418,14 @@ class Service:
         try:
             await self._backend.stop(self.config.stop_timeout)
         except errors.BackendRefused as refusal:
-            self._tell(statechart.StopFailed(refusal.reason))
+            self._tell(events.StopFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
-            self._tell(statechart.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
+            self._tell(events.StopUnheard(errors.DockerUnavailable(detail=str(cause))))
         except Exception as cause:  # as in _start
             _log.exception("stop broke", extra={"service": self.host})
-            self._tell(statechart.StopFailed(errors.StopFailed(detail=repr(cause))))
+            self._tell(events.StopFailed(errors.StopFailed(detail=repr(cause))))
         else:
-            self._tell(statechart.Stopped())
+            self._tell(events.Stopped())
 
     # What the world does without being told.
 
@@ -443,9 +444,9 @@ class Service:
         else:
             self._healthy.clear()
         if seen.running:
-            self._tell(statechart.FoundRunning(has_healthcheck=seen.healthy is not None))
+            self._tell(events.FoundRunning(has_healthcheck=seen.healthy is not None))
         else:
-            self._tell(statechart.FoundStopped(seen.exit))
+            self._tell(events.FoundStopped(seen.exit))
 
 
 async def _nothing() -> None:

@@ -8,9 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from autostart_proxy import config, errors
+from autostart_proxy import errors
 from autostart_proxy.backends import Backend, Upstream
 from autostart_proxy.backends.process import ProcessBackend
+from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.config.reader import parse
 from autostart_proxy.fleet import Fleet, UnknownService, backend_for
 from autostart_proxy.service import Service
 from tests.fakes import RUNNING, FakeBackend, FakeLease
@@ -24,7 +26,7 @@ class Yard:
         self.backends: dict[int, FakeBackend] = {}
         self.fleet = Fleet(self._make)
 
-    def _make(self, service: config.ServiceConfig) -> Backend:
+    def _make(self, service: ServiceConfig) -> Backend:
         backend = FakeBackend(Upstream("127.0.0.1", service.proxy_port))
         self.backends[service.proxy_port] = backend
         return backend
@@ -35,7 +37,7 @@ class Yard:
             f"{name}.example": {"command": ["true"], "proxyPort": 8001, **keys}
             for name, keys in services.items()
         }
-        self.fleet.apply(config.parse(json.dumps({"services": given}), source="config.json"))
+        self.fleet.apply(parse(json.dumps({"services": given}), source="config.json"))
 
     def service(self, host: str) -> Service:
         found = self.fleet.find(host)
@@ -141,6 +143,6 @@ async def test_shutdown_refuses_who_waits_and_lets_the_rest_finish(yard: Yard) -
 
 async def test_a_command_is_run_as_a_process() -> None:
     text = json.dumps({"services": {"a.example": {"command": ["true"], "proxyPort": 8001}}})
-    backend = backend_for(config.parse(text, source="c.json").services["a.example"])
+    backend = backend_for(parse(text, source="c.json").services["a.example"])
     assert isinstance(backend, ProcessBackend)
     await asyncio.wait_for(backend.close(), 20)

@@ -9,8 +9,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from autostart_proxy import config, errors
+from autostart_proxy import errors
 from autostart_proxy.backends import Exit, Observation, Upstream
+from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.config.reader import parse
 from autostart_proxy.service import Service
 from tests.fakes import DIED, RUNNING, STOPPED, FakeBackend, FakeLease
 
@@ -19,11 +21,11 @@ NOWHERE = Upstream("127.0.0.1", 1)
 FOUND_STARTING = Observation(running=True, healthy=False)
 
 
-def service_config(**keys: object) -> config.ServiceConfig:
+def service_config(**keys: object) -> ServiceConfig:
     """A service as `config.json` would give it, with a command nobody runs."""
     service = {"command": ["true"], "proxyPort": 8001, **keys}
     text = json.dumps({"services": {"a.example": service}})
-    parsed = config.parse(text, source="config.json")
+    parsed = parse(text, source="config.json")
     return parsed.services["a.example"]
 
 

@@ -20,7 +20,7 @@ from typing import cast
 from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.tail import Tail
-from autostart_proxy.config import ServiceConfig
+from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.errors import BackendRefused, StartFailed, StopFailed
 
 _log = logging.getLogger(__name__)

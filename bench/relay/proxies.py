@@ -63,8 +63,8 @@ def serve_ours(port: int, files: int, sink: int, folder: Path) -> None:
 
     from autostart_proxy import logs
     from autostart_proxy.backends import Observation, Upstream
-    from autostart_proxy.config import parse
-    from autostart_proxy.server import Server
+    from autostart_proxy.config.reader import parse
+    from autostart_proxy.relay.server import Server
     from autostart_proxy.service import Service
 
     class Running:

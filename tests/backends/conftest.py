@@ -12,8 +12,8 @@ import pytest_asyncio
 import uvloop
 
 from autostart_proxy.backends import Backend
-from autostart_proxy.backends.compose import ComposeBackend
-from autostart_proxy.config import ServiceConfig
+from autostart_proxy.backends.compose.backend import ComposeBackend
+from autostart_proxy.config.model import ServiceConfig
 from tests.backends.stack import Stack, Start, program, published
 from tests.ports import free_port
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from autostart_proxy.backends.compose import ComposeBackend
+from autostart_proxy.backends.compose.backend import ComposeBackend
 
 IMAGE = "python:3.11-slim"
 

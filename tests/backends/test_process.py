@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from autostart_proxy.backends.process import ProcessBackend
-from autostart_proxy.config import ServiceConfig
+from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.errors import BackendRefused, StartFailed
 from tests.backends import programs
 from tests.backends.contract import Contract, eventually, exit_of, get, ignore, until
@@ -155,7 +155,7 @@ async def test_the_program_dies_with_a_proxy_that_is_killed(tmp_path: Path, port
     owner = textwrap.dedent("""
         import asyncio, sys
         from autostart_proxy.backends.process import ProcessBackend
-        from autostart_proxy.config import ServiceConfig
+        from autostart_proxy.config.model import (ServiceConfig)
         async def main():
             command = (sys.executable, *sys.argv[2:])
             config = ServiceConfig(name="test", command=command, proxy_port=int(sys.argv[1]))

@@ -29,7 +29,7 @@ import docker
 import pytest
 from docker.models.containers import Container
 
-from autostart_proxy import control
+from autostart_proxy.control.client import ask
 from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -309,7 +309,7 @@ class Proxy:
         return run(COMMAND, *words, "--config", self.file)
 
     def status(self, host: str) -> dict[str, Any]:
-        services: list[dict[str, Any]] = control.ask(self.socket, {"command": "status"})["services"]
+        services: list[dict[str, Any]] = ask(self.socket, {"command": "status"})["services"]
         [status] = [each for each in services if each["host"] == host]
         return status
 

@@ -16,8 +16,8 @@ import pytest
 
 from autostart_proxy.backends import Upstream
 from autostart_proxy.errors import ProxyError, Starting
-from autostart_proxy.forward import Exchange
-from autostart_proxy.server import Server
+from autostart_proxy.relay.exchange import Exchange
+from autostart_proxy.relay.server import Server
 
 PATIENCE_SECONDS = 10.0
 HOST = "a.example"

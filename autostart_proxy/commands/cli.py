@@ -1,0 +1,238 @@
+"""The command line: run, check, status, wake, sleep, demo.
+
+Everything but parsing arguments is imported by the command that needs it: `run` has to listen
+within 0.3 s, and `status` needs neither a relay nor an event loop's worth of backends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autostart_proxy import __version__
+
+CONFIG_VARIABLE = "AUTOSTART_PROXY_CONFIG"
+CONFIG_PATHS = (Path("/etc/autostart-proxy/config.json"), Path("config.json"))
+
+_EPILOG = f"""\
+Without --config the file is the one that {CONFIG_VARIABLE} names, else the first of
+{", ".join(map(str, CONFIG_PATHS))} that exists.
+Exit status: 0 done, 1 not done (the reason stands on standard error), 2 wrong usage.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command line and return its exit status.
+
+    Args:
+        arguments: without the program's name; those of the process by default.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser(words[:1]).parse_args(words)
+    try:
+        status: int = options.command(options)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # whoever reads our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="autostart-proxy",
+        description="Wakes services on the first request and puts them to sleep when idle.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    run = commands.add_parser("run", help="run the proxy in the foreground")
+    run.set_defaults(command=_run)
+
+    check = commands.add_parser("check", help="say everything that is wrong with a configuration")
+    check.set_defaults(command=_check)
+    check.add_argument("file", nargs="?", type=Path, help="the configuration file", metavar="FILE")
+    check.add_argument("--schema", action="store_true", help="print the JSON Schema and do no more")
+
+    status = commands.add_parser("status", help="show every service: its state, and why")
+    status.set_defaults(command=_status)
+    status.add_argument("--json", action="store_true", help="for programs; durations in seconds")
+
+    wake = commands.add_parser("wake", help="start a service before anybody asks for it")
+    wake.set_defaults(command=_wake)
+    wake.add_argument("name", help="host, alias or name of the service", metavar="NAME")
+    wake.add_argument("--wait", action="store_true", help="return once it is ready, or has failed")
+
+    sleep = commands.add_parser("sleep", help="finish open requests, then stop a service")
+    sleep.set_defaults(command=_sleep)
+    sleep.add_argument("name", help="host, alias or name of the service", metavar="NAME")
+
+    demo = commands.add_parser("demo", help="wake a speech service and show what it takes")
+    if wanted == ["demo"]:
+        from autostart_proxy import demo as demonstration
+
+        demo.set_defaults(command=demonstration.main)
+        demonstration.add_arguments(demo)
+
+    for command in (run, check, status, wake, sleep):
+        command.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
+    for command in (status, wake, sleep):
+        command.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
+    return parser
+
+
+def _config_path(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Path:
+    if options.config:
+        return Path(options.config)
+    if named := environment.get(CONFIG_VARIABLE):
+        return Path(named)
+    return next((path for path in CONFIG_PATHS if path.exists()), CONFIG_PATHS[0])
+
+
+def _fail(*lines: str) -> int:
+    """Say why on standard error; where that is the journal, as errors."""
+    import logging
+
+    from autostart_proxy import logs
+
+    words = "\n".join(f"autostart-proxy: {line}" for line in lines)
+    journal = logs.goes_to_journal(sys.stderr)
+    print(logs.prioritized(logging.ERROR, words) if journal else words, file=sys.stderr)
+    return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    from autostart_proxy import run
+    from autostart_proxy.control.sockets import ControlError
+    from autostart_proxy.errors import ConfigError
+
+    try:
+        run.run(_config_path(options))
+    except ConfigError as error:
+        return _fail(*error.problems)
+    except (ControlError, run.CannotListen) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from autostart_proxy.config.model import schema
+    from autostart_proxy.config_file import ConfigFile
+    from autostart_proxy.errors import ConfigError
+
+    if options.schema:
+        print(json.dumps(schema(), indent=2))
+        return 0
+    path = options.file or _config_path(options)
+    try:
+        config = ConfigFile(path).load()
+    except ConfigError as error:
+        print("\n".join(error.problems))
+        return 1
+    count = len(config.services)
+    print(f"{path}: good, {count} service{'' if count == 1 else 's'}")
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    answer = _ask(options, {"command": "status"})
+    if answer is None:
+        return 1
+    if options.json:
+        print(json.dumps(answer["services"], indent=2))
+    else:
+        print(_table(answer["services"]) if answer["services"] else "no services are configured")
+    return 0
+
+
+def _wake(options: argparse.Namespace) -> int:
+    request = {"command": "wake", "name": options.name, "wait": options.wait}
+    return _say(_ask(options, request))
+
+
+def _sleep(options: argparse.Namespace) -> int:
+    return _say(_ask(options, {"command": "sleep", "name": options.name}))
+
+
+def _say(answer: Mapping[str, Any] | None) -> int:
+    if answer is None:
+        return 1
+    service = answer["service"]
+    took = service["last_start_seconds"]
+    print(f"{service['host']}: {service['state']}", end="")
+    print(f", the last start took {_duration(took)}" if took is not None else "")
+    return 0
+
+
+def _ask(options: argparse.Namespace, request: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Ask the running proxy; tell the user and return None where that fails."""
+    from autostart_proxy.control import client
+    from autostart_proxy.control.sockets import ControlError
+
+    try:
+        return client.ask(options.socket or _configured_socket(options), request)
+    except ControlError as error:
+        _fail(str(error))
+        return None
+
+
+def _configured_socket(options: argparse.Namespace) -> Path:
+    """Return the socket of the configuration, if that can be read and names one.
+
+    A file that is being edited must not keep operators from the proxy that runs.
+    """
+    from autostart_proxy.config.reader import parse
+    from autostart_proxy.control.client import socket_to_ask
+    from autostart_proxy.errors import ConfigError
+
+    path = _config_path(options)
+    try:
+        found = parse(path.read_text("utf-8-sig"), source=str(path)).control_socket
+    except (OSError, UnicodeDecodeError, ConfigError):
+        found = None
+    return found or socket_to_ask()
+
+
+_COLUMNS = ("HOST", "STATE", "SINCE", "OPEN", "HELD", "LAST START", "SLEEPS IN", "WHY")
+
+
+def _table(services: Sequence[Mapping[str, Any]]) -> str:
+    rows = [_COLUMNS, *map(_row, services)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    return "\n".join(lines)
+
+
+def _row(service: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        service["host"],
+        service["state"],
+        _duration(service["since_seconds"]),
+        str(service["leases"]),
+        str(service["held"]),
+        _duration(service["last_start_seconds"]),
+        _duration(service["sleeps_in_seconds"]),
+        service["why"].replace("\n", " "),
+    )
+
+
+def _duration(seconds: float | None) -> str:
+    """Return a duration in its two largest units, as people say it."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours}h"
+    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"

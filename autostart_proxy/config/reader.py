@@ -1,0 +1,301 @@
+"""The configuration's text: read into models, with every problem in it at once. Pure.
+
+`parse` turns text into frozen models or raises one error that lists all problems, each with its
+line, column and key.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+
+from autostart_proxy.config import source_text, values
+from autostart_proxy.config.model import Config, File, ServiceConfig
+from autostart_proxy.config.source_text import Node, Position
+from autostart_proxy.errors import ConfigError
+
+Inspect = Callable[[ServiceConfig], Iterable[tuple[str, str]]]
+"""Looks at a well-formed service from outside, such as whether its folders exist, and returns each
+key that it minds with the reason."""
+
+
+def parse(text: str, *, source: str, inspect: Inspect = lambda _: ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        text: YAML if `source` ends in .yaml or .yml, else JSON.
+        source: the file's name, for messages.
+        inspect: what else to ask about each service; nothing by default.
+    Raises:
+        ConfigError: with all problems, in the order of the text.
+    """
+    try:
+        reader = _Reader(source_text.read(text, yaml=source.endswith((".yaml", ".yml"))), inspect)
+        config, problems = reader.config(), sorted(reader.problems)
+    except source_text.NotADocument as error:
+        problems = [(error.at, error.reason)]
+    if problems:
+        raise ConfigError([f"{source}:{at.line}:{at.column}: {words}" for at, words in problems])
+    return config
+
+
+_Path: TypeAlias = tuple[str | int, ...]
+"""Keys and indices from the root of the file, as pydantic gives them."""
+
+_M = TypeVar("_M", bound=BaseModel)
+
+_STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
+    File: {"services": {}},
+    ServiceConfig: {"name": "-", "proxyPort": 1},
+}
+"""What takes the place of required values that could not be read, to look at the others."""
+
+_MEANT_ONLY_WITH = {"composeDir": {"containers"}, "command": {"cwd", "env"}}
+"""What a service can be made of, and the keys that mean something only then."""
+
+
+class _Reader:
+    """Goes through a document once and collects everything that is wrong with it."""
+
+    def __init__(self, root: Node, inspect: Inspect) -> None:
+        self.problems: set[tuple[Position, str]] = set()
+        self._root = root
+        self._inspect = inspect
+        self._owners: dict[Hashable, str] = {}
+        self._projects: dict[Path, list[tuple[str, frozenset[str]]]] = {}
+
+    def config(self) -> Config:
+        """Return the configuration; where there are problems, it is worth nothing."""
+        for at, path, first in source_text.doubled(self._root):
+            self._report(at, path, f"stands in line {first.line} already; remove one")
+        written = source_text.plain(self._root)
+        top = _dict(written)
+        given, defaults = top.get("services"), top.get("defaults")
+        if isinstance(given, dict):
+            top["services"] = {}
+        if isinstance(defaults, dict):
+            top["defaults"] = {**_STAND_INS[ServiceConfig], **defaults}
+        file, _ = self._validate(File, written, ())
+        listen = values.listen(file.listen)
+        if isinstance(listen, tuple):
+            self._claim(_port(*listen), "the proxy itself (`listen`)")
+        services = {}
+        for key, one in _dict(given).items():
+            host = self._host(key)
+            services[host or key] = self._service(one, key, host, _dict(defaults))
+        settings = {key: value for key, value in file if key in Config.model_fields}
+        return Config.model_construct(**{**settings, "services": services})
+
+    def _host(self, key: str) -> str | None:
+        try:
+            return values.host(key)
+        except ValueError as error:
+            self._tell(("services", key), str(error))
+            return None
+
+    def _service(
+        self, written: object, key: str, host: str | None, defaults: dict[str, Any]
+    ) -> ServiceConfig:
+        path = ("services", key)
+        before = len(self.problems)
+        own = _dict(written)
+        if isinstance(written, dict):
+            written = {"name": key if host else "-", **_layered(defaults, own)}
+            for name, reason in _contradictions(written, own):
+                self._tell((*path, name), reason)
+        service, bad = self._validate(ServiceConfig, written, path)
+        for name, reason in self._conflicts(service, bad, host, _spell(path)):
+            self._tell((*path, name) if name else path, reason)
+        if not bad and len(self.problems) == before:
+            for name, reason in self._inspect(service):
+                self._tell((*path, name), reason)
+        return service
+
+    def _conflicts(
+        self, service: ServiceConfig, bad: Set[str], host: str | None, me: str
+    ) -> Iterator[tuple[str, str]]:
+        """Claim what only one service may have; yield what another has already."""
+        for name in (host, *service.aliases):
+            if name and (owner := self._claim(name, me)):
+                key = "" if name is host else "aliases"
+                yield key, f"{name} stands at {owner} already; a host belongs to one service"
+        if not bad & {"proxyPort", "proxyHost"}:
+            port = service.proxy_port
+            if owner := self._claim(_port(service.proxy_host, port), me):
+                cure = "give it another one, or list further hosts of one service as `aliases`"
+                yield "proxyPort", f"port {port} is used by {owner}; {cure}"
+        if (folder := service.compose_dir) and "containers" not in bad:
+            parts = frozenset(service.containers or ())
+            for owner, others in self._projects.setdefault(folder, []):
+                if not parts or not others or parts & others:
+                    cure = "name different `containers` at both, or one stops what the other uses"
+                    yield "composeDir", f"{owner} has containers of the same project; {cure}"
+            self._projects[folder].append((me, parts))
+
+    def _claim(self, thing: Hashable, me: str) -> str | None:
+        """Return who has the thing already; if nobody, it is taken now."""
+        owner = self._owners.get(thing)
+        self._owners.setdefault(thing, me)
+        return owner
+
+    def _validate(self, model: type[_M], written: object, path: _Path) -> tuple[_M, set[str]]:
+        """Return a model without the keys that could not be read, and these keys."""
+        try:
+            return model.model_validate(written, by_alias=True, by_name=False), set()
+        except ValidationError as error:
+            bad = set()
+            for each in error.errors(include_url=False, include_input=False):
+                bad |= {str(part) for part in each["loc"][:1]} or {*_keys(model)}
+                self._explain(model, each, path)
+        good = {key: value for key, value in _dict(written).items() if key not in bad}
+        return model.model_validate({**_STAND_INS[model], **good}), bad
+
+    def _explain(self, model: type[BaseModel], error: ErrorDetails, path: _Path) -> None:
+        """Report one of pydantic's errors where the value stands: here or in `defaults`."""
+        loc = error["loc"]
+        owner, field = _look_up(model, loc)
+        reason = _reason(error, owner)
+        if field and field.examples and ";" not in reason:
+            reason += f"; for example {' or '.join(map(json.dumps, field.examples))}"
+        is_key = loc[-1:] == ("[key]",)
+        there = (*path, *(loc[:-1] if is_key else loc))
+        found = source_text.find(self._root, there)
+        if path and error["type"] != "missing":
+            shared = source_text.find(self._root, ("defaults", *there[2:]))
+            if shared.depth - 1 > max(found.depth - 2, 0):
+                there, found = ("defaults", *there[2:]), shared
+        # What a value is wrapped in, such as a list of one, is not in the file.
+        shown = tuple(p for i, p in enumerate(there) if i < found.depth or isinstance(p, str))
+        at_key = is_key or error["type"] in ("missing", "extra_forbidden")
+        self._report(found.key if at_key else found.value, shown, reason)
+
+    def _tell(self, path: _Path, reason: str) -> None:
+        """Report something about a key, or about what it should stand in."""
+        self._report(source_text.find(self._root, path).key, path, reason)
+
+    def _report(self, at: Position, path: _Path, reason: str) -> None:
+        self.problems.add((at, f"{_spell(path)}: {reason}" if path else reason))
+
+
+def _dict(written: object) -> dict[str, Any]:
+    return written if isinstance(written, dict) else {}
+
+
+def _spell(path: _Path) -> str:
+    """Return a path as people write it."""
+    spelt = ""
+    for part in path:
+        if isinstance(part, int):
+            spelt += f": item {part + 1}"
+        elif not part.isidentifier():
+            spelt += f"[{json.dumps(part)}]"
+        else:
+            spelt += f".{part}" if spelt else part
+    return spelt
+
+
+def _layered(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Put a service's own values over the defaults; those of `health` and `env` key by key.
+
+    What the service is made of is one decision: with a `command` of its own, the defaults'
+    `composeDir` and what belongs to it do not count, and the other way round.
+    """
+    made_of = next((kind for kind in _MEANT_ONLY_WITH if own.get(kind) is not None), None)
+    for kind, meant_with_it in _MEANT_ONLY_WITH.items():
+        if made_of not in (None, kind):
+            shared = {k: v for k, v in shared.items() if k not in {kind, *meant_with_it}}
+    merged = {**shared, **own}
+    for key in ("health", "env"):
+        if isinstance(shared.get(key), dict) and isinstance(own.get(key), dict):
+            merged[key] = {**shared[key], **own[key]}
+    return merged
+
+
+def _contradictions(
+    written: Mapping[str, Any], own: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Yield the keys of a service that do not go together."""
+    kinds = {kind for kind in _MEANT_ONLY_WITH if written.get(kind) is not None}
+    if not kinds:
+        yield "composeDir", "missing; a service has either composeDir or command"
+    elif len(kinds) == len(_MEANT_ONLY_WITH):
+        yield "command", "a service has either composeDir or command; remove one of them"
+    else:
+        for kind in _MEANT_ONLY_WITH.keys() - kinds:
+            for name in sorted(_MEANT_ONLY_WITH[kind]):
+                if own.get(name):
+                    yield name, f"means something only with {kind}; remove it"
+
+
+def _keys(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return a model's fields by their names in the file."""
+    return {str(field.alias): field for field in model.model_fields.values()}
+
+
+def _look_up(model: type[BaseModel], loc: _Path) -> tuple[type[BaseModel], FieldInfo | None]:
+    """Return the last model on the way to a value, and the field that leads on from there."""
+    field = None
+    for part in loc:
+        inner = field.annotation if field else model
+        if not isinstance(inner, type) or not issubclass(inner, BaseModel):
+            break
+        model, field = inner, _keys(inner).get(str(part))
+    return model, field
+
+
+_MISSING = {
+    "services": 'missing; write at least "services": {}',
+    "proxyPort": "missing; write the port on which the service listens",
+}
+
+
+def _reason(error: ErrorDetails, owner: type[BaseModel]) -> str:
+    """Return one of pydantic's errors in our words."""
+    key = str(error["loc"][-1]) if error["loc"] else ""
+    match error["type"]:
+        case "value_error":
+            return str(error["ctx"]["error"])
+        case "missing":
+            return _MISSING[key]
+        case "extra_forbidden":
+            return f"unknown key; {_near(key, _keys(owner))}"
+        case "model_type" | "dict_type":
+            return "expected an object with keys and values"
+        case "tuple_type":
+            return "expected a list"
+        case "string_type":
+            return "expected a string"
+        case "literal_error":
+            choices: str = error["ctx"]["expected"]
+            return f"expected {choices}".replace("'", '"')
+        case _:  # `values.Expected`
+            return error["msg"]
+
+
+def _near(key: str, known: Iterable[str]) -> str:
+    """Return what may have been meant by an unknown key."""
+    from difflib import get_close_matches  # only mistakes need it
+
+    if key in _keys(ServiceConfig):
+        return "it belongs to a service, or to `defaults`"
+    if key in _keys(File):
+        return "it belongs to the top level of the file"
+    spelt = {name.lower(): name for name in known}
+    near = get_close_matches(key.replace("_", "").lower(), spelt, n=1)
+    if near:
+        return f"did you mean {spelt[near[0]]}?"
+    return f"known here: {', '.join(sorted(known))}"
+
+
+_LOCAL_HOSTS = frozenset({"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"})  # noqa: S104
+
+
+def _port(host: str, port: int) -> tuple[str, int]:
+    """Return what two listeners cannot share."""
+    return ("localhost" if host in _LOCAL_HOSTS else host, port)

@@ -1,0 +1,1 @@
+"""How operators talk to the running proxy."""

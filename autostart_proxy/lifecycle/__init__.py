@@ -1,0 +1,1 @@
+"""When a service starts, holds, admits, drains and stops. Pure: no clock, no I/O."""

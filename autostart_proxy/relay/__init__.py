@@ -1,0 +1,1 @@
+"""The wire in motion: clients, services, and the bytes between them."""

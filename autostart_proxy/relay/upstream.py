@@ -1,0 +1,281 @@
+"""Connections to services: opened, used by one exchange at a time, kept for the next.
+
+Whether a connection may be used again is decided by the exchange that used it; see `exchange`.
+Here it waits, watched: a byte or an end that nobody asked for closes it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import select
+from time import monotonic
+from typing import Final, Protocol, cast
+
+from autostart_proxy import errors
+from autostart_proxy.wire.responses import AnswerReader
+
+CONNECT_SECONDS = 5.0
+CLOSE_SECONDS = 5.0
+"""How long the last bytes of a connection may take before it is aborted."""
+
+IDLE_SECONDS = 4.0
+"""Common servers close an idle connection after 5 s (Node, uvicorn): be first."""
+
+IDLE_LIMIT = 256
+"""Idle connections kept per service."""
+
+LAST_WORDS_LIMIT_BYTES = 1024 * 1024
+
+WRITE_BUFFER_BYTES = 256 * 1024
+"""One read of the event loop: what a slow reader may cost before its sender has to wait."""
+
+Address = tuple[str, int]
+
+
+class User(Protocol):
+    """Who uses a connection, or waits for one: an exchange."""
+
+    def connected(self, upstream: UpstreamConnection) -> None: ...
+    def not_connected(self, cause: OSError) -> None: ...
+    def upstream_data(self, data: bytes) -> None: ...
+    def upstream_ended(self) -> bool: ...
+    def upstream_lost(self, clean: bool) -> None: ...
+    def upstream_writable(self, writable: bool) -> None: ...
+    def fail(self, error: errors.ProxyError) -> None: ...
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """One connection to a service, in use by at most one exchange.
+
+    Attributes:
+        served: how many exchanges it has completed.
+        idle_since: monotonic seconds; meaningful while it is in the pool.
+    """
+
+    __slots__ = (
+        "_clean",
+        "_pool",
+        "_reading",
+        "_spare",
+        "_transport",
+        "address",
+        "exchange",
+        "idle_since",
+        "reader",
+        "served",
+        "write",
+    )
+
+    def __init__(self, pool: Pool, address: Address) -> None:
+        self._pool = pool
+        self.address = address
+        self.exchange: User | None = None
+        self.idle_since = 0.0
+        self.served = 0
+        self._spare: int | None = None
+        self.reader: Final = AnswerReader()
+        self._reading = True
+        self._clean = False
+
+    def __repr__(self) -> str:
+        doing = repr(self.exchange) if self.exchange is not None else "idle"
+        return f"<UpstreamConnection {self.address[0]}:{self.address[1]}, {doing}>"
+
+    @property
+    def usable(self) -> bool:
+        return not self._transport.is_closing()
+
+    def is_silent(self) -> bool:
+        """Ask the kernel whether nothing has arrived, the end of the stream included."""
+        poll = select.poll()
+        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
+        return not poll.poll(0)
+
+    def write_eof(self) -> None:
+        if self._transport.can_write_eof() and not self._transport.is_closing():
+            self._transport.write_eof()
+
+    def set_reading(self, wanted: bool) -> None:
+        if wanted is self._reading or self._transport.is_closing():
+            return
+        self._reading = wanted
+        if wanted:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def keep_last_words(self) -> None:
+        """Prepare for a service that answers and closes while it is still being written to.
+
+        Its reset makes the next write fail, and the event loop then throws away the connection
+        with the answer unread. The kernel still has it, and a second descriptor can read it.
+        """
+        with contextlib.suppress(OSError):  # out of descriptors: do without
+            self._spare = os.dup(self._transport.get_extra_info("socket").fileno())
+
+    def _read_last_words(self) -> bytes:
+        words = b""
+        if self._spare is not None:
+            with contextlib.suppress(OSError):
+                while len(words) < LAST_WORDS_LIMIT_BYTES and (more := os.read(self._spare, 65536)):
+                    words += more
+        self._forget_last_words()
+        return words
+
+    def _forget_last_words(self) -> None:
+        if self._spare is not None:
+            os.close(self._spare)
+            self._spare = None
+
+    def release(self) -> None:
+        """Become idle."""
+        self.exchange = None
+        self._forget_last_words()
+        self.set_reading(True)
+        self.served += 1
+        self.idle_since = monotonic()
+
+    def drop(self) -> None:
+        """Close at once, whatever is still to be written or read."""
+        self.exchange = None
+        self._forget_last_words()
+        self._transport.abort()
+
+    def close(self) -> None:
+        """Close once all is written."""
+        self.exchange = None
+        self._forget_last_words()
+        self._pool.await_end(self)
+        self._transport.close()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self.write = self._transport.write
+        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self.exchange
+        if exchange is None:
+            self._pool.forget(self)
+            self._transport.abort()
+            return
+        try:
+            exchange.upstream_data(data)
+        except errors.ProxyError as error:
+            exchange.fail(error)
+
+    def eof_received(self) -> bool:
+        self._clean = True
+        return self.exchange is not None and self.exchange.upstream_ended()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        words = self._read_last_words()
+        if words and exc is not None:
+            self.data_received(words)
+        exchange, self.exchange = self.exchange, None
+        if exchange is None:
+            self._pool.forget(self)
+        else:
+            exchange.upstream_lost(clean=self._clean and exc is None)
+
+    def pause_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.exchange is not None:
+            self.exchange.upstream_writable(True)
+
+
+class Pool:
+    """Idle connections to services, the latest used first."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Address, list[UpstreamConnection]] = {}
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._closing: dict[UpstreamConnection, float] = {}
+
+    def __repr__(self) -> str:
+        idle = sum(map(len, self._idle.values()))
+        return f"<Pool {idle} idle, {len(self._connecting)} connecting>"
+
+    def take(self, address: Address, *, certain: bool) -> UpstreamConnection | None:
+        """Hand out an idle connection, or None.
+
+        Args:
+            certain: ask the kernel first, for a request that cannot be repeated if the service
+                has just closed the connection.
+        """
+        idle = self._idle.get(address)
+        while idle:
+            connection = idle.pop()
+            if connection.usable:
+                if not certain or connection.is_silent():
+                    return connection
+                connection.drop()
+        return None
+
+    def connect(self, address: Address, exchange: User) -> None:
+        """Open a connection; ends in `exchange.connected` or `exchange.not_connected`."""
+        task = asyncio.get_running_loop().create_task(self._connect(address, exchange))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    async def _connect(self, address: Address, exchange: User) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                _, connection = await loop.create_connection(
+                    lambda: UpstreamConnection(self, address), *address
+                )
+        except OSError as cause:  # a TimeoutError is one
+            exchange.not_connected(cause)
+        else:
+            exchange.connected(connection)
+
+    def await_end(self, connection: UpstreamConnection) -> None:
+        """See to it that a closing connection ends, even if the service reads no more."""
+        self._closing[connection] = monotonic() + CLOSE_SECONDS
+
+    def put(self, connection: UpstreamConnection) -> None:
+        """Take back a connection whose exchange is complete."""
+        idle = self._idle.setdefault(connection.address, [])
+        if not connection.usable or len(idle) >= IDLE_LIMIT:
+            connection.drop()
+            return
+        connection.release()
+        idle.append(connection)
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """An idle connection has ended by itself, or said something unasked."""
+        self._closing.pop(connection, None)
+        idle = self._idle.get(connection.address, [])
+        if connection in idle:
+            idle.remove(connection)
+
+    def sweep(self, now: float) -> None:
+        """Close what has been idle for too long."""
+        for address, idle in list(self._idle.items()):
+            while idle and now - idle[0].idle_since > IDLE_SECONDS:
+                idle.pop(0).drop()
+            if not idle:
+                del self._idle[address]
+        for connection, deadline in list(self._closing.items()):
+            if now > deadline:
+                del self._closing[connection]
+                connection.drop()
+
+    def close(self) -> None:
+        for task in self._connecting:
+            task.cancel()
+        for connection in self._closing:
+            connection.drop()
+        self._closing.clear()
+        for idle in self._idle.values():
+            for connection in idle:
+                connection.drop()
+        self._idle.clear()

@@ -1,0 +1,320 @@
+"""Clients that are slow, many or large."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import os
+import resource
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from autostart_proxy.relay import downstream, server, upstream
+from tests.relay.wire import OK, Line, Relay, ScriptedUpstream, access_log, get, relaying
+
+POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
+
+
+@pytest.fixture
+async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
+    """A relay whose time limits are over within a second."""
+    for name in ("HEAD_SECONDS", "KEEP_ALIVE_SECONDS", "STALL_SECONDS", "LINGER_SECONDS"):
+        monkeypatch.setattr(downstream, name, 0.3)
+    monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
+    monkeypatch.setattr(upstream, "IDLE_SECONDS", 0.3)
+    monkeypatch.setattr(upstream, "CLOSE_SECONDS", 0.3)
+    async with relaying() as relay:
+        yield relay
+
+
+async def test_a_head_that_dribbles_in_runs_out_of_time(
+    hasty: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await hasty.client()
+
+    async def dribble() -> None:
+        for byte in get("/", "X: " + "y" * 1000):
+            client.writer.write(bytes([byte]))
+            await asyncio.sleep(0.02)
+
+    dribbling = asyncio.ensure_future(dribble())
+    with caplog.at_level(logging.INFO):
+        got = await client.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
+    dribbling.cancel()
+    client.close()
+    [entry] = access_log(caplog)
+    assert 300 <= entry["total_ms"] < 3000, "from the first byte"
+
+
+async def test_a_client_that_says_nothing_is_closed(hasty: Relay) -> None:
+    client = await hasty.client()
+    assert await client.rest() == b""
+    client.close()
+
+
+async def test_an_idle_connection_is_closed_on_both_sides(hasty: Relay) -> None:
+    client = await hasty.client()
+    await client.send(get())
+    line = await hasty.upstream.next()
+    await line.head()
+    await line.send(OK)
+    assert (await client.answer()).body == b"ok"
+    assert await client.rest() == b""
+    assert await line.until_gone() == b""
+    client.close()
+    line.close()
+
+
+async def test_an_upload_that_stops_runs_out_of_time(hasty: Relay) -> None:
+    client = await hasty.client()
+    await client.send(POST + b"Content-Length: 100\r\n\r\n")
+    line = await hasty.upstream.next()
+    await line.head()
+    for _ in range(10):  # slow is not stopped
+        await client.send(b"x")
+        await asyncio.sleep(0.1)
+    got = await client.answer()
+    assert got.status == 408
+    assert await line.until_gone() == b"x" * 10
+    client.close()
+    line.close()
+
+
+async def test_a_client_that_does_not_read_its_answer_is_cut_off(hasty: Relay) -> None:
+    client = await hasty.client()
+    client.reader._transport.pause_reading()  # type: ignore[attr-defined]
+    await client.send(get())
+    line = await hasty.upstream.next()
+    await line.head()
+    line.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 50000000\r\n\r\n" + b"x" * 50_000_000)
+    await hasty.service.until(lambda s: not s.flowing)
+    line.reset()
+    client.reset()
+
+
+async def test_a_service_may_take_its_time_and_so_may_a_silent_stream(hasty: Relay) -> None:
+    client = await hasty.client()
+    await client.send(get())
+    line = await hasty.upstream.next()
+    await line.head()
+    await asyncio.sleep(0.8)
+    await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n")
+    await client.head()
+    await asyncio.sleep(0.8)
+    await line.send(b"ok")
+    assert await client.exactly(2) == b"ok"
+    line.close()
+
+
+async def test_a_held_request_has_no_time_limit_of_the_relay(hasty: Relay) -> None:
+    hasty.service.ready = False
+    client = await hasty.client()
+    await client.send(POST + b"Content-Length: 5\r\n\r\nab")
+    await asyncio.sleep(0.8)
+    assert len(hasty.service.held) == 1
+    hasty.service.open()
+    line = await hasty.upstream.next()
+    await line.head()
+    await client.send(b"cde")
+    assert await line.exactly(5) == b"abcde"
+    await line.send(OK)
+    assert (await client.answer()).body == b"ok"
+    line.close()
+
+
+async def test_an_open_tunnel_has_no_time_limit_but_a_half_closed_one_has(hasty: Relay) -> None:
+    client = await hasty.client()
+    await client.send(get("/", "Connection: Upgrade", "Upgrade: x"))
+    line = await hasty.upstream.next()
+    await line.head()
+    await line.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n")
+    await client.head()
+    await asyncio.sleep(0.8)
+    assert len(hasty.service.flowing) == 1
+    client.writer.write_eof()
+    assert await line.rest() == b""  # and it goes on talking to nobody: it never closes
+    await hasty.service.until(lambda s: not s.flowing)
+    client.close()
+    line.close()
+
+
+async def test_a_refused_client_that_goes_on_sending_is_cut_off_in_the_end(hasty: Relay) -> None:
+    client = await hasty.client()
+    await client.send(b"nonsense\r\n\r\n")
+    assert (await client.answer()).status == 400
+    with pytest.raises(ConnectionError):
+        while True:
+            await client.send(b"x" * 1000)
+            await asyncio.sleep(0.01)
+    client.close()
+
+
+async def test_many_slow_clients_do_not_keep_a_good_one_waiting(relay: Relay) -> None:
+    slow_heads = [await relay.client() for _ in range(150)]
+    for client in slow_heads:
+        await client.send(b"GET / HTTP/1.1\r\nHo")
+    slow_bodies = [await relay.client() for _ in range(150)]
+    for client in slow_bodies:
+        await client.send(POST + b"Content-Length: 100\r\n\r\nx")
+    lines = [await relay.upstream.next() for _ in slow_bodies]
+    for line in lines:
+        await line.head()
+    async with asyncio.timeout(1):
+        _, got = await relay.exchange(get("/good"))
+    assert got.body == b"ok"
+    for client in slow_heads + slow_bodies:
+        client.reset()
+    for line in lines:
+        line.reset()
+
+
+PROXY = textwrap.dedent("""
+    import asyncio, sys
+    from types import SimpleNamespace
+
+    import uvloop
+
+    from autostart_proxy.backends import Upstream
+    from autostart_proxy.relay.server import Server
+
+    class Service:
+        host, ready = "a.example", True
+        config = SimpleNamespace(name="a", blocking=True, max_body=None)
+        upstream = Upstream("127.0.0.1", int(sys.argv[1]))
+
+        def arrive(self, lease):
+            if self.ready:
+                lease.admitted(self.upstream)
+            else:
+                asyncio.get_running_loop().call_later(0.3, lease.admitted, self.upstream)
+
+        def depart(self, lease):
+            pass
+
+        unreachable = arrive
+
+    async def main():
+        service = Service()
+        service.ready = sys.argv[2] == "warm"
+        print((await Server(lambda _: service).listen("127.0.0.1:0")), flush=True)
+        await asyncio.Event().wait()
+
+    uvloop.run(main())
+""")
+
+
+class Proxy:
+    """The relay in a process of its own, so that its memory and descriptors can be counted."""
+
+    def __init__(self, upstream_port: int, state: str, *, open_files: int | None = None) -> None:
+        limit = (open_files, open_files) if open_files else None
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", "-c", PROXY, str(upstream_port), state],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=Path(__file__).parents[2],
+            preexec_fn=(lambda: resource.setrlimit(resource.RLIMIT_NOFILE, limit))
+            if limit
+            else None,
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline().rpartition(b":")[2])
+        self.seen = psutil.Process(self.process.pid)
+
+    async def client(self) -> Line:
+        return Line(*await asyncio.open_connection("127.0.0.1", self.port))
+
+    def end(self) -> str:
+        self.process.terminate()
+        return self.process.communicate()[1].decode()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+@pytest.mark.parametrize(("framing", "size"), [("length", 500_000_000), ("chunked", 100_000_000)])
+async def test_half_a_gigabyte_goes_up_to_a_cold_service_in_constant_memory(
+    framing: str, size: int
+) -> None:
+    block = os.urandom(1_000_000)
+    seen = asyncio.get_running_loop().create_future()
+
+    async def digest(line: Line) -> None:
+        head = await line.head()
+        sha = hashlib.sha256()
+        left = int(head["content-length"]) if framing == "length" else -1
+        while left:
+            if framing == "chunked":
+                count = int(await line.until(b"\r\n"), 16)
+                data = (await line.exactly(count + 2))[:-2]
+                left = -count
+            else:
+                data = await line.reader.read(min(left, 1_000_000))
+                left -= len(data)
+            sha.update(data)
+        seen.set_result(sha.hexdigest())
+        await line.send(OK)
+
+    async with ScriptedUpstream(digest) as upstream:
+        proxy = Proxy(upstream.port, "cold")
+        client = await proxy.client()
+        before = proxy.seen.memory_info().rss
+        expected = hashlib.sha256()
+        if framing == "length":
+            await client.send(POST + b"Content-Length: %d\r\n\r\n" % size)
+        else:
+            await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n")
+        peak = before
+        for number in range(size // len(block)):
+            expected.update(block)
+            client.writer.write(
+                block if framing == "length" else b"%x\r\n%b\r\n" % (len(block), block)
+            )
+            await client.writer.drain()
+            if number % 20 == 0:
+                peak = max(peak, proxy.seen.memory_info().rss)
+        if framing == "chunked":
+            await client.send(b"0\r\n\r\n")
+        assert (await client.answer()).body == b"ok"
+        assert await seen == expected.hexdigest()
+        assert max(peak, proxy.seen.memory_info().rss) - before < 50_000_000
+        client.close()
+        proxy.end()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_running_out_of_descriptors_is_survived_without_spinning() -> None:
+    async def script(line: Line) -> None:
+        while True:
+            await line.head()
+            await line.send(OK)
+
+    async with ScriptedUpstream(script) as upstream:
+        proxy = Proxy(upstream.port, "warm", open_files=64)
+        crowd = [await proxy.client() for _ in range(200)]
+        await asyncio.sleep(0.3)
+        before = sum(proxy.seen.cpu_times()[:2])
+        await asyncio.sleep(1)
+        assert sum(proxy.seen.cpu_times()[:2]) - before < 0.5
+        for client in crowd:
+            client.reset()
+        for _ in range(50):
+            client = await proxy.client()
+            try:
+                await client.send(get())
+                assert (await client.answer()).body == b"ok"
+                break
+            except (ConnectionError, asyncio.IncompleteReadError):
+                await asyncio.sleep(0.1)
+            finally:
+                client.close()
+        else:
+            raise AssertionError("it never recovered: " + proxy.end())
+        proxy.end()

@@ -1,0 +1,32 @@
+"""Heads for the tests of both directions."""
+
+from __future__ import annotations
+
+from autostart_proxy.wire.requests import Request, RequestReader
+from autostart_proxy.wire.responses import Answer, AnswerReader
+
+
+def read(head: bytes, *, peer: bytes = b"192.0.2.1", trusted: bool = False) -> Request:
+    return whole(RequestReader(peer=peer, trusted=trusted), head)
+
+
+def whole(reader: RequestReader, head: bytes) -> Request:
+    """Read a head that is complete, with other bytes behind it."""
+    for behind in (b"", b"GET /next HTTP/1.1\r\n\r\n"):
+        found = reader.read(head + behind)
+        assert found is not None
+        request, end = found
+        assert end == len(head)
+    return request
+
+
+def request(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bytes = b"a.example") -> bytes:
+    return b"\r\n".join([first, b"Host: " + host, *lines]) + b"\r\n\r\n"
+
+
+def answer(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> Answer:
+    head = b"\r\n".join([first, *lines]) + b"\r\n\r\n"
+    found = AnswerReader().read(head + b"behind")
+    assert found is not None
+    assert found[1] == len(head)
+    return found[0]

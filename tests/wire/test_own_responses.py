@@ -1,0 +1,113 @@
+"""The proxy's own answers."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from autostart_proxy import errors
+from autostart_proxy.wire import own_responses
+from tests.relay.wire import read_message
+
+BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+
+
+@pytest.mark.parametrize(
+    ("accept", "html"),
+    [
+        (BROWSER, True),
+        (b"text/html", True),
+        (b"TEXT/HTML ; q=0.5, */*;q=0.1", True),
+        (b"application/xhtml+xml", True),
+        (b"", False),
+        (b"*/*", False),
+        (b"application/json", False),
+        (b"application/json, text/html;q=0.9", False),
+        (b"text/html;q=0.9, application/json;q=0.9", True),
+        (b"text/html;q=0", False),
+        (b"text/html;q=0.2, application/*;q=0.4", False),
+        (b"text/html;q=nonsense", True),
+        (b"\xff\xfe", False),
+    ],
+)
+def test_html_is_for_those_who_ask_for_it(accept: bytes, html: bool) -> None:
+    assert own_responses.prefers_html(accept) is html
+
+
+@pytest.mark.parametrize(
+    ("method", "mode", "accept", "navigation"),
+    [
+        ("GET", b"navigate", b"*/*", True),
+        ("HEAD", b"navigate", b"", True),
+        ("GET", b"cors", BROWSER, False),
+        ("GET", b"", BROWSER, True),
+        ("GET", b"", b"*/*", False),
+        ("POST", b"navigate", BROWSER, False),
+    ],
+)
+def test_a_navigation_is_a_browser_that_opens_a_page(
+    method: str, mode: bytes, accept: bytes, navigation: bool
+) -> None:
+    assert own_responses.is_navigation(method, mode, accept) is navigation
+
+
+def every_error() -> list[type[errors.ProxyError]]:
+    found, todo = [], [errors.ProxyError]
+    while todo:
+        todo += (children := todo.pop().__subclasses__())
+        found += [child for child in children if "status" in vars(child)]
+    return found
+
+
+@pytest.mark.parametrize("error", every_error())
+@pytest.mark.parametrize("accept", [b"application/json", BROWSER])
+def test_every_error_is_one_complete_message(error: type[errors.ProxyError], accept: bytes) -> None:
+    written = own_responses.error_answer(
+        error(detail="/secret"), request_id="id-1", accept=accept, head_only=False, close=True
+    )
+    head, _, body = written.partition(b"\r\n\r\n")
+    got = read_message(head)
+    assert got.status == error.status
+    assert int(got["content-length"]) == len(body)
+    assert got["cache-control"] == "no-store"
+    assert got["x-request-id"] == "id-1"
+    assert got["connection"] == "close"
+    assert ("retry-after" in got) is (error.status == 503)
+    assert error.tag.encode() in body
+    assert b"id-1" in body
+    assert b"secret" not in written
+    if accept is not BROWSER:
+        assert json.loads(body) == {
+            "error": error.tag, "message": error.message, "request_id": "id-1",
+        }  # fmt: skip
+    else:
+        assert b"<!doctype html>" in body
+        assert not re.search(rb"(?:src|href)=|//", body), "the page must need nothing else"
+
+
+def test_pages_escape_what_they_show() -> None:
+    error = errors.StartFailed("<b>&")
+    page = own_responses.error_answer(
+        error, request_id="<i>", accept=BROWSER, head_only=False, close=False
+    )
+    assert b"&lt;b&gt;&amp;" in page and b"&lt;i&gt;" in page
+    body = page.partition(b"\r\n\r\n")[2]
+    assert b"<b>" not in body and b"<i>" not in body
+    waiting = own_responses.waiting_page(
+        service="<script>$x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=None,
+        request_id="<i>", head_only=False, close=False,
+    )  # fmt: skip
+    assert b"&lt;script&gt;$x is starting" in waiting
+    assert b"<i>" not in waiting.partition(b"\r\n\r\n")[2]
+    assert b"\r\nRetry-After: 1\r\n" in waiting
+    assert b"The last start" not in waiting, "nothing is claimed that is not known"
+
+
+def test_the_waiting_page_tells_what_the_last_start_took() -> None:
+    page = own_responses.waiting_page(
+        service="x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=6.6,
+        request_id="i", head_only=False, close=False,
+    )  # fmt: skip
+    assert b"The last start took 7 s." in page
