@@ -15,16 +15,16 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+from autostart_proxy.backends.registry import missing
 from autostart_proxy.config import source_text
-from autostart_proxy.config.model import Config, ServiceConfig
+from autostart_proxy.config.model import Config
 from autostart_proxy.config.reader import parse
-from autostart_proxy.errors import ConfigError
+from autostart_proxy.errors import ConfigError, explained
 
 POLL_SECONDS = 0.5
-COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
 
 _log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class ConfigFile:
         """
         self._stamp = self._look()
         text = self._read()
-        config = parse(text, source=str(self.path), inspect=missing)
+        config = parse(text, source=str(self.path), inspect=lambda service: missing(service.unit))
         self._text = text
         return config
 
@@ -113,46 +113,9 @@ class ConfigFile:
                 content = file.read(4 * source_text.MAX_LENGTH + 1)
             return content.decode("utf-8-sig")
         except OSError as error:
-            raise ConfigError([f"{self.path}: {_reason(error)}"]) from error
+            raise ConfigError([f"{self.path}: {explained(error, os.geteuid())}"]) from error
         except UnicodeDecodeError as error:
             before = content[: error.start]
             column = len(before) - before.rfind(b"\n")
             at = f"{self.path}:{before.count(10) + 1}:{column}"
             raise ConfigError([f"{at}: not UTF-8; save the file in this encoding"]) from error
-
-
-def missing(service: ServiceConfig) -> Iterator[tuple[str, str]]:
-    """Yield the keys of a service that name something that is not there, and why not."""
-    if folder := service.compose_dir:
-        yield from (("composeDir", reason) for reason in _folder_problems(folder))
-        if folder.is_dir() and not any((folder / name).is_file() for name in COMPOSE_FILES):
-            yield "composeDir", f"{folder} holds no Compose file; put a {COMPOSE_FILES[0]} there"
-    if service.cwd:
-        yield from (("cwd", reason) for reason in _folder_problems(service.cwd))
-    if service.command and os.path.isabs(service.command[0]):
-        program = service.command[0]
-        if not os.access(program, os.X_OK):
-            yield (
-                "command",
-                f"{program} is no program that can be run here; check its path and mode",
-            )
-
-
-def _folder_problems(folder: Path) -> Iterator[str]:
-    try:
-        os.scandir(folder).close()
-    except OSError as error:
-        yield f"{folder}: {_reason(error)}"
-
-
-def _reason(error: OSError) -> str:
-    """Return what the system says and what to do about it."""
-    match error:
-        case FileNotFoundError():
-            return "there is no such file or folder; create it, or correct the path"
-        case PermissionError():
-            return f"may not be read by user {os.geteuid()}; check owner and mode"
-        case NotADirectoryError():
-            return "is no folder; name the folder that holds the file"
-        case _:
-            return f"cannot be read: {error.strerror}"

@@ -262,3 +262,20 @@ class ConfigError(Exception):
     def __init__(self, problems: list[str]) -> None:
         self.problems = problems
         super().__init__("\n".join(problems))
+
+
+def explained(error: OSError, user: int) -> str:
+    """What the system says of a file or folder, and what to do about it.
+
+    Args:
+        user: the id of the user that asked.
+    """
+    match error:
+        case FileNotFoundError():
+            return "there is no such file or folder; create it, or correct the path"
+        case PermissionError():
+            return f"may not be read by user {user}; check owner and mode"
+        case NotADirectoryError():
+            return "is no folder; name the folder that holds the file"
+        case _:
+            return f"cannot be read: {error.strerror}"

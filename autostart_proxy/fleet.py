@@ -7,47 +7,31 @@ watcher with a full idle timeout.
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Callable
 
 from autostart_proxy import errors
-from autostart_proxy.backends import Backend
-from autostart_proxy.config.model import Config, ServiceConfig
-from autostart_proxy.service import Service, ServiceStatus
+from autostart_proxy.backends.registry import Backends, Make
+from autostart_proxy.config.model import Config
+from autostart_proxy.journal import ConfigApplied, Journal
+from autostart_proxy.service import Service
+from autostart_proxy.status import ServiceStatus
 from autostart_proxy.wire.hosts import Routes
-
-_log = logging.getLogger(__name__)
-
-_OF_THE_BACKEND = frozenset(
-    {"compose_dir", "containers", "command", "cwd", "env", "proxy_host", "proxy_port"}
-)
-"""Keys whose change makes it another service rather than other limits."""
 
 
 class UnknownService(Exception):
     """An operator named a service that is not configured."""
 
 
-def backend_for(config: ServiceConfig) -> Backend:
-    """The backend that a service's configuration asks for; imported only now, to stay small."""
-    if config.compose_dir is not None:
-        from autostart_proxy.backends.compose.backend import ComposeBackend
-
-        return ComposeBackend(config)
-    from autostart_proxy.backends.process import ProcessBackend
-
-    return ProcessBackend(config)
-
-
 class Fleet:
     """The configured services by host.
 
     Args:
+        journal: is told what becomes of them.
         make_backend: how a service's backend is made; tests give their own.
     """
 
-    def __init__(self, make_backend: Callable[[ServiceConfig], Backend] = backend_for) -> None:
-        self._make_backend = make_backend
+    def __init__(self, journal: Journal, make_backend: Make | None = None) -> None:
+        self._journal = journal
+        self._make_backend = make_backend or Backends().make
         self._services: dict[str, Service] = {}
         self._retired: set[Service] = set()
         self._closing: set[asyncio.Task[None]] = set()
@@ -68,18 +52,18 @@ class Fleet:
         old, new = self._services, {}
         for host, wanted in config.services.items():
             present = old.pop(host, None)
-            if present is not None and _same_backend(present.config, wanted):
+            if present is not None and present.config.unit == wanted.unit:
                 present.reconfigure(wanted)
                 new[host] = present
                 continue
             if present is not None:
                 self._retire(present)
-            new[host] = Service(host, wanted, self._make_backend(wanted))
+            new[host] = Service(host, wanted, self._make_backend(wanted), self._journal)
         for gone in old.values():
             self._retire(gone)
         self._services = new
         self._routes = Routes(config.services)
-        _log.info("configuration in force", extra={"services": len(new)})
+        self._journal.record(ConfigApplied(len(new)))
 
     def snapshot(self) -> list[ServiceStatus]:
         """The status of every service, in the order of the configuration."""
@@ -152,7 +136,3 @@ class Fleet:
             closing = asyncio.get_running_loop().create_task(service.close())
             self._closing.add(closing)
             closing.add_done_callback(self._closing.discard)
-
-
-def _same_backend(old: ServiceConfig, new: ServiceConfig) -> bool:
-    return all(getattr(old, key) == getattr(new, key) for key in _OF_THE_BACKEND)

@@ -12,18 +12,34 @@ import json
 import logging
 import os
 import re
+import stat
 import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal, Protocol, TextIO
+from typing import Literal, Protocol, TextIO, assert_never
+
+from autostart_proxy.errors import ProxyError
+from autostart_proxy.journal import (
+    ConfigApplied,
+    Fact,
+    RareFact,
+    RequestEnded,
+    ServiceFailed,
+    ServiceMoved,
+    SilenceExplained,
+    StartMeasured,
+    UpstreamFailed,
+)
+from autostart_proxy.log_writer import Writer
 
 _RECORD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FLUSH_SECONDS = 0.05
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but space, `"`, `=` and `\`
 
 _access = logging.getLogger("autostart_proxy.access")
-_handler: _Handler | None = None
+_facts = logging.getLogger("autostart_proxy.journal")
+_handler: _BatchedLog | None = None
 
 
 def configure(
@@ -46,7 +62,7 @@ def configure(
         root.removeHandler(_handler)
         _handler.close()
     lines = _JsonLines if format == "json" else _TextLines
-    _handler = _Handler(stream, lines(journal=journal))
+    _handler = _BatchedLog(stream, lines(journal=journal))
     root.addHandler(_handler)
     root.setLevel(level.upper())
 
@@ -70,63 +86,79 @@ def prioritized(level: int, text: str) -> str:
     return prefix + text.replace("\n", f"\n{prefix}")
 
 
-def request(
-    *,
-    service: str,
-    method: str,
-    status: int,
-    bytes_in: int,
-    bytes_out: int,
-    held_ms: float,
-    total_ms: float,
-    request_id: str,
-    client: str,
-    error_tag: str | None = None,
-) -> None:
-    """Log the end of one request.
+def tell(fact: Fact) -> None:
+    """Write a fact as one line; subscribes to the journal."""
+    if isinstance(fact, RequestEnded):
+        _tell_request(fact)
+    else:
+        level, message, data = _line_of(fact)
+        _facts.log(level, message, extra={key: each for key, each in data if each is not None})
 
-    This is the one line of which a busy proxy writes thousands a second, so as text it goes
-    straight to the handler of `configure`, past the making of a `LogRecord`.
 
-    Args:
-        service: canonical host of the service, `-` where none was found.
-        status: what the client got; 499 if it left before its answer was complete.
-        bytes_in: body bytes received from the client.
-        bytes_out: body bytes sent to it.
-        held_ms: milliseconds it waited for the service to be ready.
-        total_ms: milliseconds from its first byte to the end.
-        client: address as the proxy believes it; `unix` over a Unix socket.
-        error_tag: tag of the proxy's own answer, where it gave one.
+def _line_of(fact: RareFact) -> tuple[int, str, list[tuple[str, object]]]:
+    """Level, message and data of a fact; what is None is left out."""
+    match fact:
+        case UpstreamFailed(service, request_id, error):
+            data = [("service", service), ("id", request_id), *_told(error)]
+            return logging.WARNING, "service did not answer", data
+        case ServiceMoved(service, old, new, because, seconds):
+            data = [("service", service), ("from", old), ("to", new), ("because", because)]
+            return logging.INFO, "state", [*data, ("seconds", seconds and round(seconds, 3))]
+        case ServiceFailed(service, error):
+            return logging.ERROR, "failure", [("service", service), *_told(error)]
+        case StartMeasured(service, preparing, starting, answering):
+            stages = {"preparing": preparing, "starting": starting, "answering": answering}
+            data = [(name, round(seconds, 3)) for name, seconds in stages.items()]
+            return logging.DEBUG, "start measured", [("service", service), *data]
+        case SilenceExplained(service, lines):
+            data = [("service", service), ("lines", list(lines))]
+            return logging.ERROR, "last lines of the service", data
+        case ConfigApplied(services):
+            return logging.INFO, "configuration in force", [("services", services)]
+        case _:
+            assert_never(fact)
+
+
+def _told(error: ProxyError) -> list[tuple[str, object]]:
+    """What only the operator may know."""
+    return [("error", error.tag), ("reason", str(error)), ("cure", error.remedy)]
+
+
+def _tell_request(fact: RequestEnded) -> None:
+    """The one line of which a busy proxy writes thousands a second.
+
+    As text it goes straight to the handler of `configure`, past the making of a `LogRecord`.
     """
     if not _access.isEnabledFor(logging.INFO):
         return
+    held_ms, total_ms = fact.held_seconds * 1e3, fact.total_seconds * 1e3
     if _handler is not None and isinstance(_handler.lines, _TextLines):
         # None of these values can hold what needs quotes, and formatting them at one stroke takes
         # a fifth of the time.
-        error = "" if error_tag is None else f" error={error_tag}"
+        error = "" if fact.error is None else f" error={fact.error}"
         _handler.put(
             _handler.lines.text(
                 datetime.now(UTC),
                 logging.INFO,
-                f"request service={service} method={method} status={status} in={bytes_in} "
-                f"out={bytes_out} held_ms={held_ms:.1f} total_ms={total_ms:.1f} "
-                f"id={request_id} client={client}{error}",
+                f"request service={fact.service} method={fact.method} status={fact.status} "
+                f"in={fact.bytes_in} out={fact.bytes_out} held_ms={held_ms:.1f} "
+                f"total_ms={total_ms:.1f} id={fact.request_id} client={fact.client}{error}",
             )
         )
         return
     data: dict[str, object] = {
-        "service": service,
-        "method": method,
-        "status": status,
-        "in": bytes_in,
-        "out": bytes_out,
+        "service": fact.service,
+        "method": fact.method,
+        "status": fact.status,
+        "in": fact.bytes_in,
+        "out": fact.bytes_out,
         "held_ms": round(held_ms, 1),
         "total_ms": round(total_ms, 1),
-        "id": request_id,
-        "client": client,
+        "id": fact.request_id,
+        "client": fact.client,
     }
-    if error_tag is not None:
-        data["error"] = error_tag
+    if fact.error is not None:
+        data["error"] = fact.error
     _access.info("request", extra=data)
 
 
@@ -178,7 +210,7 @@ class _JsonLines:
         return prioritized(level, line) if self._journal else line
 
 
-class _Handler(logging.Handler):
+class _BatchedLog(logging.Handler):
     """Writes lines in batches: a system call per request would cost as much as the request.
 
     A line waits at most 50 ms; warnings and worse, and lines from outside an event loop, do not
@@ -188,9 +220,10 @@ class _Handler(logging.Handler):
     def __init__(self, stream: TextIO, lines: _Lines) -> None:
         super().__init__()
         self.lines = lines
-        self._stream = stream
         self._waiting: list[str] = []
         self._flush_due = False
+        self._sink: _Direct | Writer
+        self._sink = Writer(stream, self._loss) if _may_stall(stream) else _Direct(stream)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -201,7 +234,7 @@ class _Handler(logging.Handler):
             message = record.getMessage()
             self.put(self.lines.line(at, record.levelno, record.name, message, data))
             if record.levelno >= logging.WARNING:
-                self.flush()
+                self._pass_on()
         except Exception:  # as logging.Handler documents: a log never breaks its program
             self.handleError(record)
 
@@ -213,21 +246,53 @@ class _Handler(logging.Handler):
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self.flush()
+            self._pass_on()
         else:
             self._flush_due = True
-            loop.call_later(_FLUSH_SECONDS, self.flush)
+            loop.call_later(_FLUSH_SECONDS, self._pass_on)
 
-    def flush(self) -> None:
+    def _pass_on(self) -> None:
         self._flush_due = False
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._stream.write("\n".join(waiting) + "\n")
-            self._stream.flush()
+            self._sink.write("\n".join(waiting) + "\n")
+
+    def _loss(self, lines: int) -> str:
+        data = {"lines": lines}
+        at, name = datetime.now(UTC), _facts.name
+        return self.lines.line(at, logging.WARNING, name, "log lines lost: nobody read", data)
+
+    def flush(self) -> None:
+        """Return once everything is written, or nobody reads."""
+        self._pass_on()
+        self._sink.drain()
 
     def close(self) -> None:
         self.flush()
+        self._sink.close()
         super().close()
+
+
+class _Direct:
+    """Writes to where writing never has to wait: files, and memory."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+    def drain(self) -> None: ...
+    def close(self) -> None: ...
+
+
+def _may_stall(stream: TextIO) -> bool:
+    """Whether a writer may have to wait for a reader: for pipes, sockets and terminals."""
+    try:
+        return not stat.S_ISREG(os.fstat(stream.fileno()).st_mode)
+    except OSError:  # it is no file, but memory
+        return False
 
 
 def _quoted(value: object) -> str:

@@ -26,13 +26,10 @@ from autostart_proxy.config_file import ConfigFile
 from autostart_proxy.control.server import ControlServer
 from autostart_proxy.control.sockets import own_socket
 from autostart_proxy.fleet import Fleet
-from autostart_proxy.relay.server import Server
+from autostart_proxy.journal import Journal
+from autostart_proxy.relay.server import CannotListen, Server
 
 _log = logging.getLogger(__name__)
-
-
-class CannotListen(Exception):
-    """The address in `listen` cannot be had; the message says why."""
 
 
 def run(path: Path) -> None:
@@ -63,8 +60,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _run(file: ConfigFile) -> None:
     config = file.load()
     _configure_logs(config)
-    fleet = Fleet()
-    server = Server(fleet.find, trusted_proxies=config.trusted_proxies)
+    journal = Journal()
+    journal.subscribe(logs.tell)
+    fleet = Fleet(journal)
+    server = Server(fleet.find, journal, trusted_proxies=config.trusted_proxies)
     operators = ControlServer(fleet)
     following = _Following(file, config, fleet, server)
     try:
@@ -84,11 +83,9 @@ async def _run(file: ConfigFile) -> None:
 async def _listen(server: Server, address: str) -> str:
     try:
         bound = await server.listen(address)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno else str(error)
-        raise CannotListen(
-            f"cannot listen on {address}: {reason}; stop what listens there, or change `listen`"
-        ) from error
+    except CannotListen as error:
+        cure = "stop what listens there, or change `listen`"
+        raise CannotListen(f"cannot listen on {address}: {error}; {cure}") from error
     _log.info("listening", extra={"address": bound, "version": __version__})
     return bound
 

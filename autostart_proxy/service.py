@@ -13,26 +13,36 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Coroutine, Hashable
-from dataclasses import dataclass
 from typing import Protocol, assert_never
 
 from autostart_proxy import errors, readiness
 from autostart_proxy.backends import Backend, Observation, Upstream
 from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.journal import (
+    Journal,
+    ServiceFailed,
+    ServiceMoved,
+    SilenceExplained,
+    StartMeasured,
+)
 from autostart_proxy.lifecycle import events
 from autostart_proxy.lifecycle.events import Policy, State
 from autostart_proxy.lifecycle.machine import Lifecycle
+from autostart_proxy.status import ServiceStatus, status_of
 
 _log = logging.getLogger(__name__)
 
 _WATCH_AGAIN_SECONDS = 1.0
 
 
+Address = tuple[str, int]
+
+
 class Lease(Hashable, Protocol):
     """One request's claim on a service. Every call comes from the event loop's thread."""
 
-    def admitted(self, upstream: Upstream) -> None:
-        """Forward now; `Service.depart` must follow exactly once."""
+    def admitted(self, address: Address) -> None:
+        """Forward now, to this host and port; `Service.depart` must follow exactly once."""
         ...
 
     def refused(self, error: errors.ProxyError) -> None:
@@ -42,21 +52,6 @@ class Lease(Hashable, Protocol):
     def cut(self) -> None:
         """Abort: the drain time is over; `Service.depart` must still follow."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceStatus:
-    """What `autostart-proxy status` shows of one service; durations in seconds."""
-
-    host: str
-    name: str
-    state: str
-    since_seconds: float
-    leases: int
-    held: int
-    last_start_seconds: float | None
-    why: str
-    sleeps_in_seconds: float | None
 
 
 def policy_of(config: ServiceConfig) -> Policy:
@@ -81,13 +76,16 @@ class Service:
         config: what `config.json` says of it.
     """
 
-    def __init__(self, host: str, config: ServiceConfig, backend: Backend) -> None:
+    def __init__(
+        self, host: str, config: ServiceConfig, backend: Backend, journal: Journal
+    ) -> None:
         self.host = host
         self.config = config
         self._backend = backend
+        self._journal = journal
         self._loop = asyncio.get_running_loop()
         self._life: Lifecycle[Lease] = Lifecycle(policy_of(config), self._loop.time())
-        self._upstream = Upstream(config.proxy_host, config.proxy_port)
+        self._address: Address = config.proxy_host, config.proxy_port
         self._orders: deque[events.Effect[Lease]] = deque()
         self._performing = False
         self._operation: asyncio.Task[None] | None = None
@@ -113,13 +111,28 @@ class Service:
         """Whether no lease is held or flowing."""
         return not self._life.held and not self._life.flowing
 
-    def arrive(self, lease: Lease) -> None:
-        """Claim the service; ends in `lease.admitted` or `lease.refused`, perhaps at once."""
-        self._tell(events.Arrived(lease))
+    def claim(self, lease: Lease) -> Address | None:
+        """Ask for the service.
+
+        Returns:
+            Where to forward, as `Lease.admitted` has it; None while the service is not ready: the
+            lease is held, and `admitted` or `refused` follows.
+        Raises:
+            ProxyError: it is refused at once; there is no lease.
+        """
+        if self._life.admit(lease, self._loop.time()):
+            return self._address  # no timer: what is in use does not fall asleep
+        refusal = self._tell(events.Arrived(lease), asking=lease)
+        if refusal is not None:
+            raise refusal
+        return None
 
     def depart(self, lease: Lease) -> None:
         """End a lease: after its last byte, or because its client left while it was held."""
-        self._tell(events.Departed(lease))
+        if not self._life.release(lease, self._loop.time()):
+            self._tell(events.Departed(lease))
+        elif self._timer is None and not self._life.flowing:
+            self._arm_timer()
         if self._when_empty is not None and self.empty:
             self._when_empty()
 
@@ -181,44 +194,7 @@ class Service:
 
     def status(self) -> ServiceStatus:
         """A snapshot for people."""
-        life, now = self._life, self._now()
-        idle_deadline = life.idle_deadline
-        return ServiceStatus(
-            host=self.host,
-            name=self.config.name,
-            state=life.state.value,
-            since_seconds=round(now - life.since, 3),
-            leases=len(life.flowing),
-            held=len(life.held),
-            last_start_seconds=life.last_start_seconds and round(life.last_start_seconds, 3),
-            why=self._why(),
-            sleeps_in_seconds=idle_deadline and round(max(0.0, idle_deadline - now), 3),
-        )
-
-    def _why(self) -> str:
-        """Why the service is in the state it is in, in a few words."""
-        life = self._life
-        match life.state:
-            case State.ADOPTING:
-                return "found running, does not answer yet"
-            case State.STOPPED | State.STOPPING:
-                return "idle" if life.failure is None else str(life.failure)
-            case State.FAILED:
-                return str(life.failure)
-            case State.STARTING:
-                return f"woken by {life.awake_because}"
-            case State.DRAINING:
-                return "put to sleep, waiting for open requests"
-            case State.READY if life.flowing:
-                return f"in use, woken by {life.awake_because}"
-            case State.READY if life.failure is not None:
-                return f"could not be put to sleep: {life.failure}"
-            case State.READY if life.policy.idle_timeout is None:
-                return "never sleeps"
-            case State.READY:
-                return f"recently used, woken by {life.awake_because}"
-            case _:
-                assert_never(life.state)
+        return status_of(self.host, self.config.name, self._life, self._now())
 
     # For the fleet.
 
@@ -255,14 +231,23 @@ class Service:
     def _now(self) -> float:
         return self._loop.time()
 
-    def _tell(self, event: events.Event[Lease]) -> None:
+    def _tell(
+        self, event: events.Event[Lease], asking: Lease | None = None
+    ) -> errors.ProxyError | None:
         """Hand a fact to the lifecycle and carry out its orders, in order.
 
         A lease's answer may itself bring the next fact (a pipelined request): its orders queue
         up behind the present ones.
+
+        Returns:
+            Why the lease that is asking is refused at once: it is told by that, and no other way.
         """
-        orders = self._orders
-        orders.extend(self._life.handle(event, self._loop.time()))
+        orders, refusal = self._orders, None
+        for order in self._life.handle(event, self._loop.time()):
+            if isinstance(order, events.Refuse) and order.lease is asking:
+                refusal = order.reason
+            else:
+                orders.append(order)
         if not self._performing:
             self._performing = True
             while orders:
@@ -273,11 +258,12 @@ class Service:
             self._performing = False
         if self._timer is None:
             self._arm_timer()
+        return refusal
 
     def _perform(self, order: events.Effect[Lease]) -> None:
         match order:
             case events.Admit(lease):
-                lease.admitted(self._upstream)
+                lease.admitted(self._address)
             case events.Refuse(lease, reason):
                 lease.refused(reason)
             case events.Cut(lease):
@@ -297,23 +283,19 @@ class Service:
 
     def _moved(self, old: State, new: State) -> None:
         life = self._life
-        data: dict[str, object] = {"service": self.host, "from": old.value, "to": new.value}
-        if new is State.STARTING:
-            data["because"] = life.awake_because
-        if new is State.READY and old is State.STARTING and life.last_start_seconds is not None:
-            data["seconds"] = round(life.last_start_seconds, 3)
-        _log.info("state", extra=data)
+        started = old is State.STARTING and new is State.READY
+        self._journal.record(
+            ServiceMoved(
+                self.host,
+                old.value,
+                new.value,
+                life.awake_because if new is State.STARTING else None,
+                life.last_start_seconds if started else None,
+            )
+        )
         known, self._told_failure = self._told_failure, life.failure
         if life.failure is not None and life.failure is not known:
-            _log.error(
-                "failure",
-                extra={
-                    "service": self.host,
-                    "error": life.failure.tag,
-                    "reason": str(life.failure),
-                    "cure": life.failure.remedy,
-                },
-            )
+            self._journal.record(ServiceFailed(self.host, life.failure))
         self._arm_timer()
         for onlooker in [*self._onlookers]:
             onlooker()
@@ -374,8 +356,16 @@ class Service:
 
     async def _start(self) -> None:
         self._healthy.clear()
+        began = launched_at = self._now()
+
+        def launched() -> None:
+            nonlocal launched_at
+            launched_at = self._now()
+            self._tell(events.Launched())
+
         try:
-            upstream = await self._backend.start(lambda: self._tell(events.Launched()))
+            upstream = await self._backend.start(launched)
+            started = self._now()
             await self._until_it_answers(upstream)
         except errors.BackendRefused as refusal:
             self._tell(events.StartFailed(refusal.reason))
@@ -385,7 +375,9 @@ class Service:
             _log.exception("start broke", extra={"service": self.host})
             self._tell(events.StartFailed(errors.StartFailed(detail=repr(cause))))
         else:
-            self._upstream = upstream
+            self._address = upstream.address
+            stages = launched_at - began, started - launched_at, self._now() - started
+            self._journal.record(StartMeasured(self.host, *stages))
             self._tell(events.Started())
 
     async def _adopt(self, has_healthcheck: bool) -> None:
@@ -397,7 +389,7 @@ class Service:
         except Exception:  # as in _start; the lifecycle's deadline ends the adoption
             _log.exception("adoption broke", extra={"service": self.host})
         else:
-            self._upstream = upstream
+            self._address = upstream.address
             self._tell(events.Started())
 
     async def _until_it_answers(self, upstream: Upstream) -> None:
@@ -411,10 +403,8 @@ class Service:
 
     async def _stop(self) -> None:
         if isinstance(self._life.failure, errors.HoldExpired):
-            _log.error(
-                "last lines of the service",
-                extra={"service": self.host, "lines": list(await self._backend.log_tail())},
-            )
+            lines = await self._backend.log_tail()
+            self._journal.record(SilenceExplained(self.host, lines))
         try:
             await self._backend.stop(self.config.stop_timeout)
         except errors.BackendRefused as refusal:

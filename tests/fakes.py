@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
-from autostart_proxy import errors
+from autostart_proxy import errors, logs
 from autostart_proxy.backends import Exit, Observation, Upstream
+from autostart_proxy.journal import Journal
+from autostart_proxy.service import Service
 
 
 class FakeBackend:
@@ -80,13 +82,13 @@ class FakeLease:
     """A request that only notes what it is told."""
 
     def __init__(self) -> None:
-        self.upstream: Upstream | None = None
+        self.address: tuple[str, int] | None = None
         self.error: errors.ProxyError | None = None
         self.was_cut = False
         self.answered = asyncio.Event()
 
-    def admitted(self, upstream: Upstream) -> None:
-        self.upstream = upstream
+    def admitted(self, address: tuple[str, int]) -> None:
+        self.address = address
         self.answered.set()
 
     def refused(self, error: errors.ProxyError) -> None:
@@ -95,6 +97,23 @@ class FakeLease:
 
     def cut(self) -> None:
         self.was_cut = True
+
+    def claims(self, service: Service) -> None:
+        """Ask for the service, and note what it says at once as if it had been said later."""
+        try:
+            address = service.claim(self)
+        except errors.ProxyError as error:
+            self.refused(error)
+        else:
+            if address is not None:
+                self.admitted(address)
+
+
+def logging_journal() -> Journal:
+    """A journal that the log tells, as in the running proxy."""
+    journal = Journal()
+    journal.subscribe(logs.tell)
+    return journal
 
 
 DIED = Observation(running=False, exit=Exit("web", 3, log_tail=("Traceback", "boom")))

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from autostart_proxy import config_file
+from autostart_proxy.backends.compose.backend import COMPOSE_FILES
 from autostart_proxy.config.model import Config
-from autostart_proxy.config_file import COMPOSE_FILES, ConfigFile
+from autostart_proxy.config_file import ConfigFile
 from autostart_proxy.errors import ConfigError
 
 SOON_SECONDS = 2.0

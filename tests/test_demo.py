@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+DEMO = Path(__file__).parents[1] / "scripts" / "demo.py"
 SPEECH = Path(__file__).parent / "speech"
 SAMPLE = next(
     each
@@ -19,7 +20,7 @@ SAMPLE = next(
 
 
 def demo(*more: str, audio: Path = SPEECH / "samples" / "demo.wav") -> tuple[int, str, str]:
-    argv = [sys.executable, "-m", "autostart_proxy", "demo", "--audio", str(audio)]
+    argv = [sys.executable, str(DEMO), "--audio", str(audio)]
     argv += ["--model", str(SPEECH / "model"), *more]
     with installed_proxy():
         ended = subprocess.run(argv, capture_output=True, text=True, timeout=300)

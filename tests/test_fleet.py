@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 
@@ -10,12 +9,13 @@ import pytest
 
 from autostart_proxy import errors
 from autostart_proxy.backends import Backend, Upstream
-from autostart_proxy.backends.process import ProcessBackend
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.reader import parse
-from autostart_proxy.fleet import Fleet, UnknownService, backend_for
+from autostart_proxy.fleet import Fleet, UnknownService
+from autostart_proxy.journal import Journal
 from autostart_proxy.service import Service
 from tests.fakes import RUNNING, FakeBackend, FakeLease
+from tests.ports import free_port
 from tests.test_service import answered, until
 
 
@@ -24,7 +24,7 @@ class Yard:
 
     def __init__(self) -> None:
         self.backends: dict[int, FakeBackend] = {}
-        self.fleet = Fleet(self._make)
+        self.fleet = Fleet(Journal(), self._make)
 
     def _make(self, service: ServiceConfig) -> Backend:
         backend = FakeBackend(Upstream("127.0.0.1", service.proxy_port))
@@ -77,13 +77,13 @@ async def test_what_flows_completes_where_it_began_when_the_port_changes(yard: Y
     yard.apply(a={})
     old = await yard.running(8001, "a.example")
     lease = FakeLease()
-    old.arrive(lease)
+    lease.claims(old)
     yard.apply(a={"proxyPort": 8002})
     new = await yard.running(8002, "a.example")
     assert new is not old
     fresh = FakeLease()
-    new.arrive(fresh)
-    assert fresh.upstream is not None and fresh.upstream.port == 8002
+    fresh.claims(new)
+    assert fresh.address == ("127.0.0.1", 8002)
     assert not yard.backends[8001].closed
     old.depart(lease)
     await until(lambda: yard.backends[8001].closed)
@@ -128,10 +128,10 @@ async def test_shutdown_refuses_who_waits_and_lets_the_rest_finish(yard: Yard) -
     warm = await yard.running(8001, "a.example")
     yard.backends[8002].may_start.clear()
     flowing, held, late = FakeLease(), FakeLease(), FakeLease()
-    warm.arrive(flowing)
-    yard.service("b.example").arrive(held)
+    flowing.claims(warm)
+    held.claims(yard.service("b.example"))
     yard.fleet.refuse()
-    warm.arrive(late)
+    late.claims(warm)
     assert isinstance((await answered(held)).error, errors.ShuttingDown)
     assert isinstance((await answered(late)).error, errors.ShuttingDown)
     assert flowing.error is None and not flowing.was_cut
@@ -141,8 +141,22 @@ async def test_shutdown_refuses_who_waits_and_lets_the_rest_finish(yard: Yard) -
     assert all("stop" not in backend.calls for backend in yard.backends.values())
 
 
-async def test_a_command_is_run_as_a_process() -> None:
-    text = json.dumps({"services": {"a.example": {"command": ["true"], "proxyPort": 8001}}})
-    backend = backend_for(parse(text, source="c.json").services["a.example"])
-    assert isinstance(backend, ProcessBackend)
-    await asyncio.wait_for(backend.close(), 20)
+async def test_what_a_service_is_made_of_decides_whether_it_is_the_same(yard: Yard) -> None:
+    yard.apply(a={"env": {"A": "1"}})
+    before = yard.service("a.example")
+    yard.apply(a={"env": {"A": "1"}, "name": "other", "maxHeld": 3})
+    assert yard.service("a.example") is before
+    yard.apply(a={"env": {"A": "2"}})
+    assert yard.service("a.example") is not before
+
+
+async def test_a_fleet_makes_its_own_backends() -> None:
+    fleet = Fleet(Journal())
+    text = json.dumps({"services": {"a.example": {"command": ["true"], "proxyPort": free_port()}}})
+    fleet.apply(parse(text, source="c.json"))
+    service = fleet.find("a.example")
+    assert service is not None
+    service.order_wake()
+    await until(lambda: service.status().state == "failed")  # `true` ends at once
+    assert "true exited with 0" in service.status().why
+    await fleet.close()

@@ -14,6 +14,7 @@ from typing import Literal, TextIO
 import pytest
 
 from autostart_proxy import logs
+from autostart_proxy.journal import RequestEnded
 
 _log = logging.getLogger("autostart_proxy.test")
 
@@ -34,16 +35,18 @@ def configured(format: Literal["text", "json"] = "text", level: str = "INFO") ->
 
 
 def one_request() -> None:
-    logs.request(
-        service="a.example",
-        method="GET",
-        status=200,
-        bytes_in=0,
-        bytes_out=12,
-        held_ms=0.04,
-        total_ms=1.26,
-        request_id="abc",
-        client="127.0.0.1",
+    logs.tell(
+        RequestEnded(
+            service="a.example",
+            method="GET",
+            status=200,
+            bytes_in=0,
+            bytes_out=12,
+            held_seconds=0.00004,
+            total_seconds=0.00126,
+            request_id="abc",
+            client="127.0.0.1",
+        )
     )
 
 

@@ -14,7 +14,7 @@ from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.reader import parse
 from autostart_proxy.service import Service
-from tests.fakes import DIED, RUNNING, STOPPED, FakeBackend, FakeLease
+from tests.fakes import DIED, RUNNING, STOPPED, FakeBackend, FakeLease, logging_journal
 
 LIMIT_SECONDS = 20
 NOWHERE = Upstream("127.0.0.1", 1)
@@ -38,7 +38,7 @@ async def make(web: Upstream) -> AsyncIterator[Make]:
 
     async def make(upstream: Upstream = web, **keys: object) -> tuple[Service, FakeBackend]:
         backend = FakeBackend(upstream)
-        made.append(Service("a.example", service_config(**keys), backend))
+        made.append(Service("a.example", service_config(**keys), backend, logging_journal()))
         return made[-1], backend
 
     yield make
@@ -63,25 +63,25 @@ async def test_a_first_request_starts_the_backend_and_is_admitted_when_it_answer
 ) -> None:
     service, backend = await make()
     lease = FakeLease()
-    service.arrive(lease)
-    assert (await answered(lease)).upstream == web
+    lease.claims(service)
+    assert (await answered(lease)).address == web.address
     assert backend.calls == ["start", "started"]
 
 
 async def test_a_warm_request_is_admitted_before_arrive_returns(make: Make) -> None:
     service, _ = await make()
     first, second = FakeLease(), FakeLease()
-    service.arrive(first)
+    first.claims(service)
     await answered(first)
-    service.arrive(second)
-    assert second.upstream is not None
+    second.claims(service)
+    assert second.address is not None
 
 
 async def test_an_idle_service_is_stopped_and_the_next_request_starts_it_again(make: Make) -> None:
     service, backend = await make(idleTimeout=0.05)
     for _ in range(2):
         lease = FakeLease()
-        service.arrive(lease)
+        lease.claims(service)
         await answered(lease)
         service.depart(lease)
         await until(lambda: service.status().state == "stopped")
@@ -91,7 +91,7 @@ async def test_an_idle_service_is_stopped_and_the_next_request_starts_it_again(m
 async def test_a_service_in_use_outlives_its_idle_time(make: Make) -> None:
     service, backend = await make(idleTimeout=0.02)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await answered(lease)
     await asyncio.sleep(0.2)
     assert service.ready and "stop" not in backend.calls
@@ -105,7 +105,7 @@ async def test_a_request_during_a_stop_waits_for_it_and_starts_again(make: Make)
     sleeping = asyncio.ensure_future(service.sleep())
     await until(lambda: "stop" in backend.calls)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await asyncio.sleep(0.02)
     assert not lease.answered.is_set()
     backend.may_stop.set()
@@ -120,7 +120,7 @@ async def test_a_start_that_takes_too_long_is_ended_before_the_stop_begins(
     service, backend = await make(startTimeout=0.05)
     backend.may_start.clear()
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     assert isinstance((await answered(lease)).error, errors.HoldExpired)
     await until(lambda: service.status().state == "failed")
     assert backend.calls == ["start", "start ended", "stop", "stopped"]
@@ -141,11 +141,11 @@ async def test_every_way_a_start_can_fail_reaches_the_requests_that_wait(
     service, backend = await make()
     backend.fails = failure
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     assert isinstance((await answered(lease)).error, told)
     again = FakeLease()
     await until(lambda: service.status().state == "failed")
-    service.arrive(again)
+    again.claims(service)
     assert (await answered(again)).error is None, "the next request tries again"
 
 
@@ -154,7 +154,7 @@ async def test_a_death_between_start_and_readiness_fails_at_once_with_the_last_l
 ) -> None:
     service, backend = await make(NOWHERE)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await until(lambda: "started" in backend.calls)
     backend.shows(DIED)
     error = (await answered(lease)).error
@@ -166,7 +166,7 @@ async def test_a_death_between_start_and_readiness_fails_at_once_with_the_last_l
 async def test_where_the_container_has_a_healthcheck_its_word_counts(make: Make) -> None:
     service, backend = await make(Upstream("127.0.0.1", 1, has_healthcheck=True))
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     backend.shows(Observation(running=True, healthy=False))
     await asyncio.sleep(0.05)
     assert not lease.answered.is_set()
@@ -180,7 +180,7 @@ async def test_a_health_path_is_asked_even_where_there_is_a_healthcheck(
     upstream = Upstream(web.host, web.port, has_healthcheck=True)
     service, _ = await make(upstream, health={"path": "/up"})
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     assert (await answered(lease)).error is None
 
 
@@ -189,8 +189,8 @@ async def test_a_service_found_running_is_adopted_without_a_start(make: Make) ->
     backend.shows(RUNNING)
     await until(lambda: service.ready)
     lease = FakeLease()
-    service.arrive(lease)
-    assert lease.upstream == Upstream("127.0.0.1", 8001, has_healthcheck=True)
+    lease.claims(service)
+    assert lease.address == ("127.0.0.1", 8001)
     assert backend.calls == []
 
 
@@ -227,7 +227,7 @@ async def test_a_request_for_a_service_found_starting_waits_until_it_answers(mak
     backend.shows(FOUND_STARTING)
     await until(lambda: "does not answer yet" in service.status().why)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await asyncio.sleep(0.05)
     assert (service.status().held, lease.answered.is_set()) == (1, False)
     backend.shows(RUNNING)
@@ -242,8 +242,8 @@ async def test_a_request_for_a_service_that_is_not_adopted_in_time_gets_a_start(
     backend.shows(Observation(running=True))
     await until(lambda: service.status().state == "adopting")
     lease = FakeLease()
-    service.arrive(lease)
-    assert (await answered(lease)).upstream == web
+    lease.claims(service)
+    assert (await answered(lease)).address == web.address
     assert backend.calls == ["start", "started"]
 
 
@@ -314,7 +314,7 @@ async def test_an_unreachable_service_holds_the_request_again_and_is_healed(make
     backend.shows(RUNNING)
     await until(lambda: service.ready)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     lease.answered.clear()
     service.unreachable(lease)
     assert (await answered(lease)).error is None
@@ -324,7 +324,7 @@ async def test_an_unreachable_service_holds_the_request_again_and_is_healed(make
 async def test_drain_time_over_cuts_what_still_flows(make: Make) -> None:
     service, backend = await make(drainTimeout=0.05)
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await answered(lease)
     await service.sleep()
     assert lease.was_cut
@@ -335,13 +335,13 @@ async def test_one_lease_with_a_defect_does_not_keep_the_others_waiting(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken(FakeLease):
-        def admitted(self, upstream: Upstream) -> None:
+        def admitted(self, address: tuple[str, int]) -> None:
             raise RuntimeError("a defect")
 
     service, _ = await make()
     broken, sound = Broken(), FakeLease()
-    service.arrive(broken)
-    service.arrive(sound)
+    broken.claims(service)
+    sound.claims(service)
     assert (await answered(sound)).error is None
     assert "order not carried out" in caplog.text
 
@@ -350,12 +350,12 @@ async def test_a_request_that_arrives_from_within_an_answer_is_answered_too(make
     second = FakeLease()
 
     class Pipelined(FakeLease):
-        def admitted(self, upstream: Upstream) -> None:
+        def admitted(self, address: tuple[str, int]) -> None:
             service.depart(self)
-            service.arrive(second)
+            second.claims(service)
 
     service, _ = await make()
-    service.arrive(Pipelined())
+    Pipelined().claims(service)
     assert (await answered(second)).error is None
 
 
@@ -405,7 +405,7 @@ async def test_a_wake_ended_by_a_sleep_that_fails_says_so_too(make: Make) -> Non
 async def test_a_sleep_ended_by_a_wake_says_so(make: Make) -> None:
     service, _ = await make()
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await answered(lease)
     sleeping = asyncio.ensure_future(service.sleep())
     await until(lambda: service.status().state == "draining")
@@ -432,7 +432,7 @@ async def test_status_tells_why_and_until_when_it_is_awake(make: Make) -> None:
     service, _ = await make(name="Whisper", idleTimeout="1h")
     assert service.status().why == "idle"
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     assert service.status().why == "woken by a request"
     await answered(lease)
     assert service.status().why == "in use, woken by a request"
@@ -507,7 +507,7 @@ async def test_closing_refuses_who_waits_and_leaves_the_service_running(make: Ma
     service, backend = await make()
     backend.may_start.clear()
     lease = FakeLease()
-    service.arrive(lease)
+    lease.claims(service)
     await service.close()
     assert isinstance(lease.error, errors.ShuttingDown)
     assert "stop" not in backend.calls and backend.closed

@@ -22,6 +22,11 @@ class Upstream:
     port: int
     has_healthcheck: bool = False
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port, to connect to."""
+        return self.host, self.port
+
 
 @dataclass(frozen=True, slots=True)
 class Exit:

@@ -13,14 +13,16 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import cast
 
 from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import to_the_end
+from autostart_proxy.backends.folders import folder_problems
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.config.units import CommandUnit
 from autostart_proxy.errors import BackendRefused, StartFailed, StopFailed
 
 _log = logging.getLogger(__name__)
@@ -34,32 +36,54 @@ _KILL_SECONDS = 5.0
 _GROUP_POLL_SECONDS = 0.02
 
 
+def open_backends() -> Callable[[ServiceConfig], ProcessBackend]:
+    """Return what makes the backends of a fleet; processes share nothing."""
+
+    def make(config: ServiceConfig) -> ProcessBackend:
+        if not isinstance(config.unit, CommandUnit):
+            raise TypeError("a process needs a command")
+        return ProcessBackend(config.unit, config.name, config.stop_timeout)
+
+    return make
+
+
+def missing(unit: CommandUnit) -> Iterator[tuple[str, str]]:
+    """Yield the keys that name something that is not there, and why not."""
+    if unit.cwd:
+        yield from (("cwd", reason) for reason in folder_problems(unit.cwd))
+    program = unit.command[0]
+    if os.path.isabs(program) and not os.access(program, os.X_OK):
+        reason = f"{program} is no program that can be run here; check its path and mode"
+        yield "command", reason
+
+
 class ProcessBackend:
     """Starts, stops and watches one command.
 
     Args:
-        config: `command`, `cwd`, `env` (on top of the proxy's own environment), and where the
-            program will listen.
+        unit: the command, and where the program will listen.
+        name: of the service, for its lines in the log.
+        grace_seconds: for what is ended without a `stop`: children that outlived their parent, and
+            the program when the backend is closed.
     """
 
-    def __init__(self, config: ServiceConfig) -> None:
-        if not config.command:
-            raise ValueError("a process needs a command")
-        self._config = config
-        self._command = config.command
+    def __init__(self, unit: CommandUnit, name: str, grace_seconds: float) -> None:
+        self._unit = unit
+        self._name = name
+        self._grace_seconds = grace_seconds
         self._program: _Program | None = None
         self._watchers: set[asyncio.Event] = set()
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
         """Start the command unless it runs; see `Backend.start`. It needs no preparation."""
         if self._program is None or not self._program.running:
-            await self.stop(self._config.stop_timeout)  # children that outlived their parent
+            await self.stop(self._grace_seconds)  # children that outlived their parent
             launched()
             await to_the_end(self._spawn())
         else:
             launched()
         self._changed()
-        return Upstream(self._config.proxy_host, self._config.proxy_port)
+        return Upstream(self._unit.host, self._unit.port)
 
     async def stop(self, grace_seconds: float) -> None:
         """Ask the whole process group to end, then kill it; see `Backend.stop`.
@@ -96,24 +120,25 @@ class ProcessBackend:
 
     async def close(self) -> None:
         """Stop the command, since nobody could stop or adopt it later."""
-        await self.stop(self._config.stop_timeout)
+        await self.stop(self._grace_seconds)
 
     def _changed(self) -> None:
         for watcher in self._watchers:
             watcher.set()
 
     async def _spawn(self) -> None:
-        environment = os.environ | self._config.env
-        argv = [*_leash(), *self._command]
+        unit = self._unit
+        environment = os.environ | unit.env
+        argv = [*_leash(), *unit.command]
         try:
-            _check_executable(self._command[0], self._config.cwd, environment)
+            _check_executable(unit.command[0], unit.cwd, environment)
             _, program = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Program(self._config.name, self._command[0], self._changed),
+                lambda: _Program(self._name, unit.command[0], self._changed),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.STDOUT,
-                cwd=self._config.cwd,
+                cwd=unit.cwd,
                 env=environment,
                 start_new_session=True,
             )

@@ -1,4 +1,4 @@
-"""The command line: run, check, status, wake, sleep, demo.
+"""The command line: run, check, status, wake, sleep.
 
 Everything but parsing arguments is imported by the command that needs it: `run` has to listen
 within 0.3 s, and `status` needs neither a relay nor an event loop's worth of backends.
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; those of the process by default.
     """
     words = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser(words[:1]).parse_args(words)
+    options = _parser().parse_args(words)
     try:
         status: int = options.command(options)
     except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="autostart-proxy",
         description="Wakes services on the first request and puts them to sleep when idle.",
@@ -74,13 +74,6 @@ def _parser(wanted: Sequence[str]) -> argparse.ArgumentParser:
     sleep = commands.add_parser("sleep", help="finish open requests, then stop a service")
     sleep.set_defaults(command=_sleep)
     sleep.add_argument("name", help="host, alias or name of the service", metavar="NAME")
-
-    demo = commands.add_parser("demo", help="wake a speech service and show what it takes")
-    if wanted == ["demo"]:
-        from autostart_proxy import demo as demonstration
-
-        demo.set_defaults(command=demonstration.main)
-        demonstration.add_arguments(demo)
 
     for command in (run, check, status, wake, sleep):
         command.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
@@ -113,12 +106,13 @@ def _run(options: argparse.Namespace) -> int:
     from autostart_proxy import run
     from autostart_proxy.control.sockets import ControlError
     from autostart_proxy.errors import ConfigError
+    from autostart_proxy.relay.server import CannotListen
 
     try:
         run.run(_config_path(options))
     except ConfigError as error:
         return _fail(*error.problems)
-    except (ControlError, run.CannotListen) as error:
+    except (ControlError, CannotListen) as error:
         return _fail(str(error))
     return 0
 

@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import GenerateJsonSchema
 
 from autostart_proxy.config import values
+from autostart_proxy.config.units import CommandUnit, ComposeUnit, Unit
 
 
 class _Keys(BaseModel, frozen=True):
@@ -58,7 +59,7 @@ def _demand_nothing(of_service: dict[str, Any]) -> None:
 class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
     """One service: a Compose project or a plain command, and the port where it listens."""
 
-    # Timeouts are in seconds.
+    # Timeouts are in seconds. Which of the keys of a unit go together, `MADE_OF` says.
     name: values.Line = Field(
         description="For people. Default: the host.", examples=["Whisper API"]
     )
@@ -143,6 +144,18 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         description="Requests held at once; further ones get 503.",
         examples=[1000],
     )
+
+    @property
+    def unit(self) -> Unit:
+        """What the service is made of."""
+        where = self.proxy_host, self.proxy_port
+        if self.compose_dir is not None:
+            return ComposeUnit(self.compose_dir, self.containers, *where)
+        return CommandUnit(self.command or (), self.cwd, self.env, *where)
+
+
+MADE_OF = {"composeDir": {"containers"}, "command": {"cwd", "env"}}
+"""The key that decides which unit a service is, and the keys that mean something only with it."""
 
 
 class LogConfig(_Keys, frozen=True):

@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from autostart_proxy.config import source_text, values
-from autostart_proxy.config.model import Config, File, ServiceConfig
+from autostart_proxy.config.model import MADE_OF, Config, File, ServiceConfig
 from autostart_proxy.config.source_text import Node, Position
 from autostart_proxy.errors import ConfigError
 
@@ -55,9 +55,6 @@ _STAND_INS: dict[type[BaseModel], dict[str, Any]] = {
     ServiceConfig: {"name": "-", "proxyPort": 1},
 }
 """What takes the place of required values that could not be read, to look at the others."""
-
-_MEANT_ONLY_WITH = {"composeDir": {"containers"}, "command": {"cwd", "env"}}
-"""What a service can be made of, and the keys that mean something only then."""
 
 
 class _Reader:
@@ -206,8 +203,8 @@ def _layered(shared: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any
     What the service is made of is one decision: with a `command` of its own, the defaults'
     `composeDir` and what belongs to it do not count, and the other way round.
     """
-    made_of = next((kind for kind in _MEANT_ONLY_WITH if own.get(kind) is not None), None)
-    for kind, meant_with_it in _MEANT_ONLY_WITH.items():
+    made_of = next((kind for kind in MADE_OF if own.get(kind) is not None), None)
+    for kind, meant_with_it in MADE_OF.items():
         if made_of not in (None, kind):
             shared = {k: v for k, v in shared.items() if k not in {kind, *meant_with_it}}
     merged = {**shared, **own}
@@ -221,14 +218,14 @@ def _contradictions(
     written: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
     """Yield the keys of a service that do not go together."""
-    kinds = {kind for kind in _MEANT_ONLY_WITH if written.get(kind) is not None}
+    kinds = {kind for kind in MADE_OF if written.get(kind) is not None}
     if not kinds:
         yield "composeDir", "missing; a service has either composeDir or command"
-    elif len(kinds) == len(_MEANT_ONLY_WITH):
+    elif len(kinds) == len(MADE_OF):
         yield "command", "a service has either composeDir or command; remove one of them"
     else:
-        for kind in _MEANT_ONLY_WITH.keys() - kinds:
-            for name in sorted(_MEANT_ONLY_WITH[kind]):
+        for kind in MADE_OF.keys() - kinds:
+            for name in sorted(MADE_OF[kind]):
                 if own.get(name):
                     yield name, f"means something only with {kind}; remove it"
 

@@ -16,12 +16,11 @@ import asyncio
 import contextlib
 import json
 import os
-import socket
-import stat
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from autostart_proxy import unix_socket
 from autostart_proxy.control.sockets import TEMPORARY, ControlError
 from autostart_proxy.errors import ProxyError
 from autostart_proxy.fleet import Fleet, UnknownService
@@ -50,7 +49,14 @@ class ControlServer:
             ControlError: a running proxy has the socket, or it cannot be made.
         """
         try:
-            listener = _bind(path)
+            _make_folder(path.parent)
+            listener = unix_socket.bind(path)
+        except unix_socket.Taken as error:
+            raise ControlError(
+                f"{path}: another proxy answers here; stop it, or set another controlSocket"
+            ) from error
+        except unix_socket.CannotBind as error:
+            raise ControlError(f"{path}: {error}; remove it, or set controlSocket") from error
         except OSError as error:
             raise ControlError(f"{path}: cannot be made: {error.strerror or error}") from error
         self._path = path
@@ -107,29 +113,6 @@ class ControlServer:
         return {"ok": False, "error": "bad_command", "message": "expected a command"}
 
 
-def _bind(path: Path) -> socket.socket:
-    """Return a socket bound to the path; nobody but owner and group can ever connect to it."""
-    _make_folder(path.parent)
-    with contextlib.suppress(FileNotFoundError):
-        if not stat.S_ISSOCK(path.lstat().st_mode):
-            raise ControlError(f"{path}: exists and is no socket; remove it, or set controlSocket")
-        if _is_alive(path):
-            raise ControlError(
-                f"{path}: another proxy answers here; stop it, or set another controlSocket"
-            )
-        path.unlink()
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    mask = os.umask(0o117)
-    try:
-        listener.bind(str(path))
-    except OSError:
-        listener.close()
-        raise
-    finally:
-        os.umask(mask)
-    return listener
-
-
 def _make_folder(folder: Path) -> None:
     """Make the socket's folder; in a folder for everybody's files, nobody else may own it."""
     if folder.exists():
@@ -138,12 +121,3 @@ def _make_folder(folder: Path) -> None:
             raise ControlError(f"{folder}: belongs to user {owner}; set controlSocket")
         return
     folder.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, parents=True)
-
-
-def _is_alive(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(str(path))
-        except ConnectionRefusedError:
-            return False
-    return True

@@ -25,43 +25,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Generic, assert_never
 
 from autostart_proxy import errors
-from autostart_proxy.lifecycle.events import (
-    MOVES,
-    Abandon,
-    Admit,
-    Adopt,
-    Arrived,
-    Closed,
-    Cut,
-    Departed,
-    Effect,
-    Event,
-    Exit,
-    FoundRunning,
-    FoundStopped,
-    L,
-    Launched,
-    Moved,
-    Policy,
-    PutToSleep,
-    Reconfigured,
-    Refuse,
-    Returned,
-    StartBackend,
-    Started,
-    StartFailed,
-    State,
-    StopBackend,
-    StopFailed,
-    Stopped,
-    StopUnheard,
-    Tick,
-    Woken,
-)
+from autostart_proxy.lifecycle import events
+from autostart_proxy.lifecycle.backoff import Backoff
+from autostart_proxy.lifecycle.events import MOVES, Effect, Event, Exit, L, Policy, State
 
 STOP_MARGIN_SECONDS = 60.0
 """How much longer than `stop_timeout` a stop may take: parts are stopped one after another."""
@@ -71,10 +40,6 @@ STOP_AGAIN_SECONDS = 5.0
 
 FAILURE_SHOWN_SECONDS = 60.0
 """How long a failed service stays `failed` when nobody asks for it again."""
-
-TROUBLE_WINDOW_SECONDS = 60.0
-TROUBLES_PER_WINDOW = 5
-"""At most this many starts in a window may end in trouble before the next has to wait."""
 
 
 ASKED_TO_END = frozenset({0, 130, 137, 143})
@@ -117,7 +82,7 @@ class Lifecycle(Generic[L]):
         self._wanted = False
         self._sleep_after_serving = False
         self._closed: errors.ProxyError | None = None
-        self._troubles: deque[float] = deque(maxlen=TROUBLES_PER_WINDOW)
+        self._backoff = Backoff()
         self._effects: list[Effect[L]] = []
 
     def __repr__(self) -> str:
@@ -145,7 +110,7 @@ class Lifecycle(Generic[L]):
             case State.STOPPING:
                 return self.since + self.policy.stop_timeout + STOP_MARGIN_SECONDS
             case State.FAILED:
-                return max(self.since + FAILURE_SHOWN_SECONDS, self._due_at)
+                return max(self.since + FAILURE_SHOWN_SECONDS, self._backoff.due_at)
             case _:
                 assert_never(self.state)
 
@@ -168,51 +133,74 @@ class Lifecycle(Generic[L]):
         """
         effects = self._effects = []
         match event:
-            case Arrived(lease):
+            case events.Arrived(lease):
                 self._arrive(lease, now)
-            case Departed(lease):
+            case events.Departed(lease):
                 self._depart(lease, now)
-            case Returned(lease):
+            case events.Returned(lease):
                 self._return(lease, now)
-            case Woken(by_operator):
+            case events.Woken(by_operator):
                 self._wake(by_operator, now)
-            case PutToSleep():
+            case events.PutToSleep():
                 self._put_to_sleep(now)
-            case Launched():
+            case events.Launched():
                 self._demand(event, State.STARTING)
                 self._launched_at = now
-            case Started():
+            case events.Started():
                 self._demand(event, State.STARTING, State.ADOPTING)
                 if self.state is State.STARTING:
                     self.last_start_seconds = now - self.since
                 self._become_ready(now, self.failure)
-            case StartFailed(reason):
+            case events.StartFailed(reason):
                 self._demand(event, State.STARTING)
                 self._fail_start(reason, now)
-            case Stopped():
+            case events.Stopped():
                 self._demand(event, State.STOPPING)
                 self._move(State.FAILED if self.failure else State.STOPPED, now)
-            case StopFailed(reason):
+            case events.StopFailed(reason):
                 self._demand(event, State.STOPPING)
                 self._fail_stop(reason, now)
-            case StopUnheard(reason):
+            case events.StopUnheard(reason):
                 self._demand(event, State.STOPPING)
                 self._stay_awake(reason, now)
-            case FoundRunning(has_healthcheck):
+            case events.FoundRunning(has_healthcheck):
                 if self.state in (State.STOPPED, State.FAILED):
                     self._adopt(has_healthcheck, now)
-            case FoundStopped(exit):
+            case events.FoundStopped(exit):
                 self._lose(exit, now)
-            case Reconfigured(policy):
+            case events.Reconfigured(policy):
                 self.policy = policy
-            case Closed(reason):
+            case events.Closed(reason):
                 self._closed = reason
-            case Tick():
+            case events.Tick():
                 self._tick(now)
             case _:
                 assert_never(event)
         self._settle(now)
         return effects
+
+    def admit(self, lease: L, now: float) -> bool:
+        """Take in a lease that may flow at once; False if it may not, and `Arrived` has to be told.
+
+        The same as `Arrived` and `Admit`, for the many requests of a service that is awake.
+
+        Raises:
+            IllegalEvent: it has arrived before.
+        """
+        if lease in self.flowing or lease in self.held:
+            raise IllegalEvent("this lease has arrived before")
+        if self.state is not State.READY or self._closed is not None:
+            return False
+        self.flowing[lease] = now
+        return True
+
+    def release(self, lease: L, now: float) -> bool:
+        """End a lease that flowed; False if more comes of it, and `Departed` has to be told."""
+        if self.state is not State.READY or lease not in self.flowing:
+            return False
+        del self.flowing[lease]
+        self._idle_since = now
+        return True
 
     def _demand(self, event: Event[L], *states: State) -> None:
         if self.state not in states:
@@ -221,13 +209,10 @@ class Lifecycle(Generic[L]):
     # Facts about leases.
 
     def _arrive(self, lease: L, now: float) -> None:
-        if lease in self.held or lease in self.flowing:
-            raise IllegalEvent("this lease has arrived before")
-        if self.state is State.READY and self._closed is None:
-            self.flowing[lease] = now
-            self._effects.append(Admit(lease))
+        if self.admit(lease, now):
+            self._effects.append(events.Admit(lease))
         elif len(self.held) >= self.policy.max_held:
-            self._effects.append(Refuse(lease, errors.TooManyHeld()))
+            self._effects.append(events.Refuse(lease, errors.TooManyHeld()))
         else:
             self.held[lease] = now
 
@@ -251,14 +236,14 @@ class Lifecycle(Generic[L]):
 
     def _wake(self, by_operator: bool, now: float) -> None:
         if by_operator:
-            self._troubles.clear()
+            self._backoff.forget()
         self._sleep_after_serving = False
         match self.state:
             case State.READY:
                 self._idle_since = now
             case State.DRAINING:
                 self._become_ready(now)
-            case State.FAILED if now < self._due_at:
+            case State.FAILED if now < self._backoff.due_at:
                 pass
             case State.ADOPTING:
                 self._wanted = True
@@ -284,7 +269,7 @@ class Lifecycle(Generic[L]):
         if not isinstance(self.failure, errors.StopFailed):
             self.failure = None
         self._move(State.ADOPTING, now)
-        self._effects.append(Adopt(has_healthcheck))
+        self._effects.append(events.Adopt(has_healthcheck))
 
     def _lose(self, exit: Exit | None, now: float) -> None:
         """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
@@ -293,10 +278,10 @@ class Lifecycle(Generic[L]):
                 self._fail_start(errors.ContainerExited(detail=str(exit)), now)
             return
         if self.state is State.ADOPTING:
-            self._effects.append(Abandon())
+            self._effects.append(events.Abandon())
         if self.state in (State.ADOPTING, State.READY) and _crashed(exit):
             self.failure = errors.ContainerExited(detail=str(exit))
-            self._troubles.append(now)
+            self._backoff.note(now)
             self._move(State.FAILED, now)
         elif self.state in (State.ADOPTING, State.READY, State.DRAINING):
             self.failure = None
@@ -310,7 +295,7 @@ class Lifecycle(Generic[L]):
             case State.ADOPTING if self.held or self._wanted:
                 self._start(now)
             case State.ADOPTING:
-                self._effects.append(Abandon())
+                self._effects.append(events.Abandon())
                 self._become_ready(now, self.failure)
             case State.STARTING if now >= self._start_deadline:
                 self._fail_start(self._late_start(), now)
@@ -321,10 +306,10 @@ class Lifecycle(Generic[L]):
             case State.READY:
                 self._move(State.DRAINING, now)
             case State.DRAINING:
-                self._effects.extend(Cut(lease) for lease in self.flowing)
+                self._effects.extend(events.Cut(lease) for lease in self.flowing)
                 self._stop(now)
             case State.STOPPING:
-                self._effects.append(Abandon())
+                self._effects.append(events.Abandon())
                 self._fail_stop(errors.StopFailed(detail="it did not end in time"), now)
             case _:  # failed: a stopped service has no deadline
                 self._move(State.STOPPED, now)
@@ -343,7 +328,7 @@ class Lifecycle(Generic[L]):
             match self.state:
                 case State.STOPPED if self.held or self._wanted:
                     self._start(now)
-                case State.FAILED if (self.held or self._wanted) and now >= self._due_at:
+                case State.FAILED if (self.held or self._wanted) and now >= self._backoff.due_at:
                     self._start(now)
                 case State.STOPPING | State.FAILED if self.held and self.failure:
                     self._refuse_all(self.failure)
@@ -363,11 +348,11 @@ class Lifecycle(Generic[L]):
         if self.held:
             self.awake_because = "a request"
         self._move(State.STARTING, now)
-        self._effects.append(StartBackend())
+        self._effects.append(events.StartBackend())
 
     def _stop(self, now: float) -> None:
         self._move(State.STOPPING, now)
-        self._effects.append(StopBackend())
+        self._effects.append(events.StopBackend())
 
     def _become_ready(self, now: float, failure: errors.OperationError | None = None) -> None:
         self.failure = failure
@@ -379,7 +364,7 @@ class Lifecycle(Generic[L]):
         self.failure = reason
         self._wanted = False
         self._sleep_after_serving = False
-        self._troubles.append(now)
+        self._backoff.note(now)
         self._refuse_all(reason)
         self._stop(now)
 
@@ -402,18 +387,18 @@ class Lifecycle(Generic[L]):
         if new is State.DRAINING:
             self._sleep_after_serving = False
             self.failure = None
-        self._effects.append(Moved(old, new))
+        self._effects.append(events.Moved(old, new))
 
     # Answers.
 
     def _admit_all(self) -> None:
         held, self.held = self.held, {}
         self.flowing.update(held)
-        self._effects.extend(Admit(lease) for lease in held)
+        self._effects.extend(events.Admit(lease) for lease in held)
 
     def _refuse(self, lease: L, reason: errors.ProxyError) -> None:
         del self.held[lease]
-        self._effects.append(Refuse(lease, reason))
+        self._effects.append(events.Refuse(lease, reason))
 
     def _refuse_all(self, reason: errors.ProxyError) -> None:
         for lease in list(self.held):
@@ -441,20 +426,6 @@ class Lifecycle(Generic[L]):
             return {}
         limit = self.policy.start_timeout
         return {lease: max(arrived, self.since) + limit for lease, arrived in self.held.items()}
-
-    @property
-    def _due_at(self) -> float:
-        """When the next start may be tried: at once after one trouble, then 2, 4, 8 s.
-
-        Where the window is full of troubles, when its oldest leaves it.
-        """
-        if not self._troubles:
-            return float("-inf")
-        latest = self._troubles[-1]
-        recent = [at for at in self._troubles if latest - at < TROUBLE_WINDOW_SECONDS]
-        if len(recent) == TROUBLES_PER_WINDOW:
-            return recent[0] + TROUBLE_WINDOW_SECONDS
-        return latest + (2.0 ** (len(recent) - 1) if len(recent) > 1 else 0.0)
 
 
 def _crashed(exit: Exit | None) -> bool:

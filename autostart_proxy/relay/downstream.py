@@ -1,9 +1,10 @@
 """One client's connection: the straight line of a request.
 
-head -> host -> service -> limits -> lease -> exchange -> one line in the access log.
+head -> host -> service -> limits -> lease -> exchange -> one fact in the journal.
 
 Rules:
 
+- Every request is an exchange, also one that is refused before its head was understood.
 - Requests of one connection are answered one after the other; what comes early waits, and while
   more than a little waits the client is not read.
 - A request that is refused before its body was read to the end ends the connection. The answer is
@@ -21,12 +22,14 @@ import struct
 from time import monotonic
 from typing import Final, Protocol, cast
 
-from autostart_proxy import errors, logs
-from autostart_proxy.relay.exchange import HELD, PIPELINED, UPSTREAM_FULL, Exchange, Service, Stage
-from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Pool
-from autostart_proxy.wire import own_responses
-from autostart_proxy.wire.grammar import find_field
-from autostart_proxy.wire.requests import Request, RequestReader
+from autostart_proxy import errors
+from autostart_proxy.journal import Journal
+from autostart_proxy.relay.exchange import Exchange
+from autostart_proxy.relay.peers import HELD, PIPELINED, UPSTREAM_FULL, Lease, Occupant, Service
+from autostart_proxy.relay.refusals import is_navigation
+from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Address, Pool
+from autostart_proxy.status import ServiceStatus
+from autostart_proxy.wire.requests import Request, RequestReader, salvage
 
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
@@ -36,25 +39,55 @@ STALL_SECONDS = 60.0
 LINGER_SECONDS = 5.0
 PIPELINED_LIMIT_BYTES = 64 * 1024
 
-_ON_THE_WAY = frozenset({"starting", "adopting"})
 _EMPTY_LINES = re.compile(rb"(?:\r\n)++")
 
 
-class Server(Protocol):
+class Owner(Protocol):
     """What a connection asks of the server it belongs to."""
 
     @property
     def pool(self) -> Pool: ...
     @property
+    def journal(self) -> Journal: ...
+    @property
     def draining(self) -> bool: ...
     def find(self, host: str, /) -> Service | None: ...
     def trusts(self, peer: bytes, /) -> bool: ...
     def new_request_id(self) -> bytes: ...
-    def joined(self, connection: ClientConnection) -> None: ...
-    def left(self, connection: ClientConnection) -> None: ...
+    def joined(self, connection: DownstreamConnection) -> None: ...
+    def left(self, connection: DownstreamConnection) -> None: ...
 
 
-class ClientConnection(asyncio.Protocol):
+class _Nobody:
+    """The service of all hosts that have none: it admits nobody."""
+
+    host = "-"
+    ready = True
+    name = "-"
+    blocking = True
+    max_body = None
+
+    @property
+    def config(self) -> _Nobody:
+        return self
+
+    def claim(self, lease: Lease) -> Address | None:
+        raise errors.UnknownHost
+
+    def depart(self, lease: Lease) -> None: ...
+    def unreachable(self, lease: Lease) -> None: ...
+
+    def wake(self) -> errors.ProxyError:
+        return errors.UnknownHost()
+
+    def status(self) -> ServiceStatus:
+        raise errors.UnknownHost
+
+
+_NOBODY = _Nobody()
+
+
+class DownstreamConnection(asyncio.Protocol):
     """One client, and the requests it sends one after the other."""
 
     __slots__ = (
@@ -63,22 +96,26 @@ class ClientConnection(asyncio.Protocol):
         "_closing",
         "_deadline",
         "_head_begun",
+        "_owner",
         "_peer",
         "_progress",
         "_progress_at",
         "_pumping",
         "_reader",
-        "_server",
         "_transport",
         "exchange",
+        "journal",
         "pauses",
+        "pool",
         "write",
         "write_paused",
     )
 
-    def __init__(self, server: Server) -> None:
-        self._server: Final = server
-        self.exchange: Exchange | None = None
+    def __init__(self, owner: Owner) -> None:
+        self._owner: Final = owner
+        self.pool: Final = owner.pool
+        self.journal: Final = owner.journal
+        self.exchange: Occupant | None = None
         self.write_paused = False
         self._buffer = b""
         self._begun_at = 0.0
@@ -92,7 +129,7 @@ class ClientConnection(asyncio.Protocol):
 
     def __repr__(self) -> str:
         doing = "closing" if self._closing else repr(self.exchange or "between requests")
-        return f"<ClientConnection {self._peer.decode() or 'unix'}, {doing}>"
+        return f"<DownstreamConnection {self._peer.decode() or 'unix'}, {doing}>"
 
     # asyncio.Protocol
 
@@ -102,8 +139,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
         name = transport.get_extra_info("peername")
         self._peer = name[0].encode() if isinstance(name, tuple) else b""
-        self._reader = RequestReader(peer=self._peer, trusted=self._server.trusts(self._peer))
-        self._server.joined(self)
+        self._reader = RequestReader(peer=self._peer, trusted=self._owner.trusts(self._peer))
+        self._owner.joined(self)
 
     def data_received(self, data: bytes) -> None:
         exchange = self.exchange
@@ -129,7 +166,7 @@ class ClientConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
-        self._server.left(self)
+        self._owner.left(self)
         if self.exchange is not None:
             self.exchange.client_gone()
 
@@ -149,7 +186,7 @@ class ClientConnection(asyncio.Protocol):
 
     @property
     def keeps_alive(self) -> bool:
-        return not self._server.draining
+        return not self._owner.draining
 
     def write_eof(self) -> None:
         if self._transport.can_write_eof() and not self._transport.is_closing():
@@ -172,45 +209,25 @@ class ClientConnection(asyncio.Protocol):
         if len(self._buffer) > PIPELINED_LIMIT_BYTES:
             self.pause(PIPELINED)
 
-    def refuse(
-        self, error: errors.ProxyError, request: Request, request_id: bytes, *, close: bool
-    ) -> None:
-        self._write_error(
-            error,
-            request_id.decode(),
-            accept=request.field(b"accept"),
-            head_only=request.method == b"HEAD",
-            close=close,
-        )
+    def occupy(self, by: Occupant) -> None:
+        self.exchange = by
 
-    def over(self, exchange: Exchange, *, keep_alive: bool, request_read: bool) -> None:
+    def over(self, ended: float, *, keep_alive: bool, request_read: bool) -> None:
         self.exchange = None
-        logs.request(
-            service=exchange.service.host,
-            method=exchange.request.method.decode(),
-            status=exchange.status,
-            bytes_in=exchange.bytes_in,
-            bytes_out=exchange.bytes_out,
-            held_ms=((exchange.admitted_at or exchange.ended) - exchange.arrived) * 1e3,
-            total_ms=(exchange.ended - exchange.begun_at) * 1e3,
-            request_id=exchange.request_id.decode(),
-            client=exchange.request.fields.client.decode() or "unix",
-            error_tag=exchange.error_tag,
-        )
         if self._closing:
             return
         if not keep_alive:
             self._close(linger=not request_read or bool(self._buffer))
             return
-        if self._server.draining and not self._buffer:
-            # The answer had begun before the end was known, so it could not announce it.
+        if self._owner.draining and not self._buffer:
+            # The response had begun before the end was known, so it could not announce it.
             self._close(linger=False)
             return
-        self._deadline = exchange.ended + KEEP_ALIVE_SECONDS
+        self._deadline = ended + KEEP_ALIVE_SECONDS
         if self.pauses:
             self.resume(HELD | UPSTREAM_FULL)
         if self._buffer:
-            self._begun_at = exchange.ended
+            self._begun_at = ended
             self._pump()
 
     def reset(self) -> None:
@@ -261,131 +278,43 @@ class ClientConnection(asyncio.Protocol):
 
     def _serve(self, request: Request, rest: bytes, arrived: float) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
-        server = self._server
-        request_id = request.request_id or server.new_request_id()
-        behind = request.fields.has_body or request.fields.upgrade
-        self._buffer = b"" if behind else rest
-        service = server.find(request.fields.host)
-        if service is None:
-            self._answer(errors.UnknownHost(), request, request_id, "-")
-            return
-        limit = service.config.max_body
-        if limit is not None and (request.fields.content_length or 0) > limit:
-            self._answer(errors.BodyTooLarge(), request, request_id, service.host)
-            return
-        blocking = service.config.blocking
-        if blocking is not True and not service.ready:
-            navigation = own_responses.is_navigation(
-                request.method.decode(), request.field(b"sec-fetch-mode"), request.field(b"accept")
-            )
-            if blocking is False or navigation:
-                self._answer_starting(service, request, request_id, navigation)
-                return
+        owner, fields = self._owner, request.fields
+        service = owner.find(fields.host) or _NOBODY
         exchange = Exchange(
-            self, request, service, request_id, server.pool, self._begun_at, arrived
+            self,
+            request,
+            service,
+            request.request_id or owner.new_request_id(),
+            self._begun_at,
+            arrived,
         )
         self.exchange = exchange
-        self._progress_at = exchange.arrived
-        exchange.begin(rest if behind else b"")
-
-    def _answer(
-        self, error: errors.ProxyError, request: Request, request_id: bytes, service: str
-    ) -> None:
-        """Answer a request that never became an exchange."""
-        close = self._must_close(request)
-        self.refuse(error, request, request_id, close=close)
-        self._after_own_answer(error, request, request_id, service, close)
-
-    def _answer_starting(
-        self, service: Service, request: Request, request_id: bytes, navigation: bool
-    ) -> None:
-        error = service.wake()
-        if not (navigation and isinstance(error, errors.Starting)):
-            self._answer(error, request, request_id, service.host)
+        self._progress_at = arrived
+        behind = fields.has_body or fields.upgrade
+        self._buffer = b"" if behind else rest
+        config = service.config
+        if config.max_body is not None and (fields.content_length or 0) > config.max_body:
+            exchange.refused(errors.BodyTooLarge())
             return
-        status = service.status()
-        close = self._must_close(request)
-        self.write(
-            own_responses.waiting_page(
-                service=service.config.name,
-                elapsed_seconds=int(status.since_seconds) if status.state in _ON_THE_WAY else 0,
-                retry_after_seconds=error.retry_after_seconds or 1,
-                last_start_seconds=status.last_start_seconds,
-                request_id=request_id.decode(),
-                head_only=request.method == b"HEAD",
-                close=close,
-            )
-        )
-        self._after_own_answer(error, request, request_id, service.host, close)
-
-    def _must_close(self, request: Request) -> bool:
-        unread = request.fields.has_body or bool(request.fields.upgrade)
-        return unread or not request.fields.keep_alive or self._server.draining
-
-    def _after_own_answer(
-        self,
-        error: errors.ProxyError,
-        request: Request,
-        request_id: bytes,
-        service: str,
-        close: bool,
-    ) -> None:
-        now = self._log_refusal(
-            error, service, request.method.decode(), request_id.decode(), request.fields.client
-        )
-        if close:
-            self._close(linger=True)
-        else:
-            self._deadline = now + KEEP_ALIVE_SECONDS
-            self._begun_at = now
+        if config.blocking is not True and not service.ready:
+            navigation = is_navigation(request)
+            if navigation or config.blocking is False:
+                exchange.turn_away(show_page=navigation)
+                return
+        exchange.begin(rest if behind else b"")
 
     def _refuse_head(self, error: errors.ProxyError, data: bytes) -> None:
         """Answer what could not be read as a request, and be done with this client."""
-        request_id = self._server.new_request_id().decode()
         self._buffer = b""
-        self._write_error(
-            error,
-            request_id,
-            accept=find_field(data, b"accept"),
-            head_only=data.startswith(b"HEAD "),
-            close=True,
+        self.exchange = exchange = Exchange(
+            self,
+            salvage(data, self._peer),
+            _NOBODY,
+            self._owner.new_request_id(),
+            self._begun_at,
+            monotonic(),
         )
-        self._log_refusal(error, "-", "-", request_id, self._peer)
-        self._close(linger=True)
-
-    def _write_error(
-        self,
-        error: errors.ProxyError,
-        request_id: str,
-        *,
-        accept: bytes,
-        head_only: bool,
-        close: bool,
-    ) -> None:
-        self.write(
-            own_responses.error_answer(
-                error, request_id=request_id, accept=accept, head_only=head_only, close=close
-            )
-        )
-
-    def _log_refusal(
-        self, error: errors.ProxyError, service: str, method: str, request_id: str, client: bytes
-    ) -> float:
-        """Log a request that never became an exchange; return when it ended."""
-        now = monotonic()
-        logs.request(
-            service=service,
-            method=method,
-            status=error.status,
-            bytes_in=0,
-            bytes_out=0,
-            held_ms=0.0,
-            total_ms=(now - self._begun_at) * 1e3,
-            request_id=request_id,
-            client=client.decode() or "unix",
-            error_tag=error.tag,
-        )
-        return now
+        exchange.refused(error)
 
     # Ends.
 
@@ -421,8 +350,8 @@ class ClientConnection(asyncio.Protocol):
     def left_unseen(self) -> None:
         """The kernel says that the client has closed."""
         if self.exchange is not None:
-            if self.exchange.stage is Stage.TUNNEL:
-                return  # half-closed, perhaps: it is read in its turn
+            if self.exchange.outlives_half_close:
+                return  # it is read in its turn
             self.exchange.client_gone()
         self._transport.abort()
 
@@ -434,7 +363,7 @@ class ClientConnection(asyncio.Protocol):
                 self._expire()
             return
         progress = exchange.bytes_in + exchange.bytes_out, self._transport.get_write_buffer_size()
-        if progress != self._progress or not self._stallable(exchange):
+        if progress != self._progress or not exchange.waits_for_client:
             self._progress = progress
             self._progress_at = now
         elif now - self._progress_at > STALL_SECONDS:
@@ -442,13 +371,6 @@ class ClientConnection(asyncio.Protocol):
                 self._transport.abort()
             else:
                 exchange.fail(errors.RequestTimeout())
-
-    def _stallable(self, exchange: Exchange) -> bool:
-        """Whether the next move is the client's (to read, or to send its body), or a tunnel is
-        open in one direction only, as if the other side had not noticed its end."""
-        if exchange.stage is Stage.TUNNEL:
-            return exchange.half_closed
-        return self.write_paused or (exchange.uploading and not self.pauses)
 
     def _expire(self) -> None:
         if self._closing:

@@ -11,8 +11,6 @@ import asyncio
 import contextlib
 import os
 import select
-import socket
-import stat
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from ipaddress import (
@@ -24,12 +22,15 @@ from ipaddress import (
     ip_network,
 )
 from itertools import count
+from pathlib import Path
 from time import monotonic
 from typing import Final
 
-from autostart_proxy.relay.downstream import ClientConnection
-from autostart_proxy.relay.exchange import Service
+from autostart_proxy.journal import Journal
+from autostart_proxy.relay.downstream import DownstreamConnection
+from autostart_proxy.relay.peers import Service
 from autostart_proxy.relay.upstream import Pool
+from autostart_proxy.unix_socket import CannotBind, bind
 
 SWEEP_SECONDS = 0.5
 BACKLOG = 1024
@@ -39,11 +40,16 @@ _GONE = select.POLLHUP | select.POLLERR | getattr(select, "POLLRDHUP", 0)
 Trusted = Iterable[str | IPv4Address | IPv6Address | IPv4Network | IPv6Network]
 
 
+class CannotListen(Exception):
+    """An address cannot be had; the message says why."""
+
+
 class Server:
     """Listens, and serves every client that connects.
 
     Args:
         find: the service of a canonical host, or None.
+        journal: is told how each request ended.
         trusted_proxies: addresses and networks whose X-Forwarded-* and X-Request-ID are
             believed. Clients of a unix socket always are: its file mode says who may connect.
 
@@ -55,12 +61,14 @@ class Server:
     def __init__(
         self,
         find: Callable[[str], Service | None],
+        journal: Journal,
         *,
         trusted_proxies: Trusted = ("127.0.0.1", "::1"),
     ) -> None:
         self.find: Final = find
+        self.journal: Final = journal
         self.pool: Final = Pool()
-        self.connections: Final[set[ClientConnection]] = set()
+        self.connections: Final[set[DownstreamConnection]] = set()
         self.draining = False
         self._deserted = asyncio.Event()
         self.trust(trusted_proxies)
@@ -93,11 +101,11 @@ class Server:
         """An identifier that no other request of this or another run of the proxy has."""
         return b"%b-%x" % (self._id_prefix, next(self._ids))
 
-    def joined(self, connection: ClientConnection) -> None:
+    def joined(self, connection: DownstreamConnection) -> None:
         """A client has connected."""
         self.connections.add(connection)
 
-    def left(self, connection: ClientConnection) -> None:
+    def left(self, connection: DownstreamConnection) -> None:
         """A client's connection is gone."""
         self.connections.discard(connection)
         if not self.connections:
@@ -109,24 +117,35 @@ class Server:
         Returns:
             The address, with the port that the system chose where 0 was asked for.
         Raises:
-            OSError: the address is in use or not allowed.
+            CannotListen: the address is in use or not allowed; the message says which.
         """
+        try:
+            address = await self._listen(address)
+        except CannotBind as error:
+            raise CannotListen(str(error)) from error
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise CannotListen(reason) from error
+        if self._sweeper is None:
+            loop = asyncio.get_running_loop()
+            self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
+        return address
+
+    async def _listen(self, address: str) -> str:
         loop = asyncio.get_running_loop()
         if address.startswith("unix:"):
             path = address.removeprefix("unix:")
             listener = await loop.create_unix_server(
-                lambda: ClientConnection(self), sock=_unix_socket(path), backlog=BACKLOG
+                lambda: DownstreamConnection(self), sock=bind(Path(path)), backlog=BACKLOG
             )
             self._unix_paths.append(path)
         else:
             host, _, port = address.rpartition(":")
             listener = await loop.create_server(
-                lambda: ClientConnection(self), host.strip("[]"), int(port), backlog=BACKLOG
+                lambda: DownstreamConnection(self), host.strip("[]"), int(port), backlog=BACKLOG
             )
             address = f"{host}:{listener.sockets[0].getsockname()[1]}"
         self._listeners.append(listener)
-        if self._sweeper is None:
-            self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         return address
 
     async def close(self, timeout_seconds: float) -> None:
@@ -161,7 +180,7 @@ class Server:
     def _sweep(self) -> None:
         now = monotonic()
         self._sweeper = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
-        unread: dict[int, ClientConnection] = {}
+        unread: dict[int, DownstreamConnection] = {}
         poll = select.poll()
         for connection in list(self.connections):
             connection.check_time(now)
@@ -174,25 +193,3 @@ class Server:
                 if seen & _GONE:
                     unread[descriptor].left_unseen()
         self.pool.sweep(now)
-
-
-def _unix_socket(path: str) -> socket.socket:
-    """Bind a unix socket with mode 0660, replacing one that nobody listens on."""
-    with contextlib.suppress(FileNotFoundError):
-        if stat.S_ISSOCK(os.stat(path).st_mode) and not _is_served(path):
-            os.unlink(path)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o117)
-    try:
-        sock.bind(path)
-    except OSError:
-        sock.close()
-        raise
-    finally:
-        os.umask(before)
-    return sock
-
-
-def _is_served(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(path) == 0

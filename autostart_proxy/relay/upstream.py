@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, Protocol, cast
 
 from autostart_proxy import errors
-from autostart_proxy.wire.responses import AnswerReader
+from autostart_proxy.wire.responses import ResponseReader
 
 CONNECT_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
@@ -35,15 +35,38 @@ Address = tuple[str, int]
 
 
 class User(Protocol):
-    """Who uses a connection, or waits for one: an exchange."""
+    """Who uses a connection: an exchange, or its tunnel."""
+
+    def upstream_data(self, data: bytes) -> None:
+        """Take in what the service sent.
+
+        Raises:
+            BadUpstream: it is not HTTP; `fail` has to follow.
+        """
+        ...
+
+    def upstream_ended(self) -> bool:
+        """The service sends no more; returns whether it may still be written to."""
+        ...
+
+    def upstream_lost(self, clean: bool) -> None:
+        """The connection is gone; `clean` if it was closed in good order."""
+        ...
+
+    def upstream_writable(self, writable: bool) -> None:
+        """The service's write buffer has emptied, or is full."""
+        ...
+
+    def fail(self, error: errors.ProxyError) -> None:
+        """End, with an answer of the proxy's own if none has begun."""
+        ...
+
+
+class Caller(Protocol):
+    """Who waits for a connection to be made."""
 
     def connected(self, upstream: UpstreamConnection) -> None: ...
     def not_connected(self, cause: OSError) -> None: ...
-    def upstream_data(self, data: bytes) -> None: ...
-    def upstream_ended(self) -> bool: ...
-    def upstream_lost(self, clean: bool) -> None: ...
-    def upstream_writable(self, writable: bool) -> None: ...
-    def fail(self, error: errors.ProxyError) -> None: ...
 
 
 class UpstreamConnection(asyncio.Protocol):
@@ -75,7 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         self.idle_since = 0.0
         self.served = 0
         self._spare: int | None = None
-        self.reader: Final = AnswerReader()
+        self.reader: Final = ResponseReader()
         self._reading = True
         self._clean = False
 
@@ -219,13 +242,13 @@ class Pool:
                 connection.drop()
         return None
 
-    def connect(self, address: Address, exchange: User) -> None:
+    def connect(self, address: Address, exchange: Caller) -> None:
         """Open a connection; ends in `exchange.connected` or `exchange.not_connected`."""
         task = asyncio.get_running_loop().create_task(self._connect(address, exchange))
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    async def _connect(self, address: Address, exchange: User) -> None:
+    async def _connect(self, address: Address, exchange: Caller) -> None:
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

@@ -1,5 +1,7 @@
 """Message bodies: where they end, and nothing beyond (RFC 9112, sections 6 and 7). Pure.
 
+`request_body` and `frame_response` decide which framing a message has, the classes follow it.
+
 A body is fed the bytes that arrive and gives back those that may be passed on. Once `done`,
 `surplus` holds what came behind it, which belongs to the next message or to nobody. Bytes that
 are not yet known to be valid (half a chunk-size line) are kept back, so that nothing is sent on
@@ -13,6 +15,8 @@ from typing import Final, Protocol
 
 from autostart_proxy import errors
 from autostart_proxy.wire.grammar import BROKEN_LINES, REQUEST_HEAD_LIMIT_BYTES, clean_trailers
+from autostart_proxy.wire.requests import RequestFields
+from autostart_proxy.wire.responses import Response
 
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -193,3 +197,54 @@ class Chunked:
         if self._refusal is errors.BadRequest:
             return errors.HeadersTooLarge("The request trailers are too large.")
         return self._refusal(detail="its trailers are too large")
+
+
+def request_body(fields: RequestFields) -> Body | None:
+    """How a request's body is read; None where there is none."""
+    if fields.chunked:
+        return Chunked(errors.BadRequest)
+    return Counted(fields.content_length) if fields.content_length else None
+
+
+def frame_response(
+    response: Response, *, to_head: bool, http10: bool, keep_alive: bool
+) -> tuple[Body | None, bytes, bool]:
+    """Decide how a response is read, and how it goes downstream (RFC 9112, section 6.3).
+
+    What answers HEAD, and 204 and 304, has no body whatever the head says. A body that ends with
+    its connection is sent on in chunks, so that its end can be told from an accident; HTTP/1.0
+    knows no chunks, there the end of the connection says it.
+
+    Args:
+        response: a final one, of status 200 or more.
+        to_head: whether the request was HEAD.
+        http10: whether the client speaks HTTP/1.0.
+        keep_alive: whether its connection may carry another response, for all else.
+    Returns:
+        The body, None where no byte of one follows; the field lines that announce it downstream,
+        `Connection` included; and whether the connection there stays open.
+    """
+    status, length = response.status, response.content_length
+    has_body = not (to_head or status == 204 or status == 304)
+    body: Body | None = None
+    lines = b""
+    if length is not None:
+        if status != 204:  # which must not announce a length (RFC 9110, section 8.6)
+            lines = b"Content-Length: %d\r\n" % length
+        if has_body:
+            body = Counted(length)
+    elif has_body or (response.chunked and status != 204):
+        if http10:
+            keep_alive = False
+        else:
+            lines = b"Transfer-Encoding: chunked\r\n"
+        if has_body:
+            if response.chunked:
+                body = Chunked(errors.BadUpstream, decode=http10)
+            else:
+                body = UntilClose(encode=not http10)
+    if not keep_alive:
+        lines += b"Connection: close\r\n"
+    elif http10:
+        lines += b"Connection: keep-alive\r\n"
+    return body, lines, keep_alive

@@ -1,17 +1,15 @@
-"""What the proxy says in its own name: errors as JSON or HTML, and the waiting page.
+"""What the proxy says in its own name: errors as JSON or HTML, and the waiting page. Pure.
 
-Nothing here shows a path, an address or text that a client sent. Every answer forbids caching,
-and every 503 says when to come back.
+Nothing here shows a path, an address or text that a client sent. Every response forbids caching,
+and every 503 says when to come back. The pages themselves are handed in.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from functools import cache
 from html import escape
 from http import HTTPStatus
-from importlib.resources import files
 from string import Template
 
 from autostart_proxy.errors import ProxyError, Starting
@@ -19,18 +17,25 @@ from autostart_proxy.errors import ProxyError, Starting
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-def error_answer(
-    error: ProxyError, *, request_id: str, accept: bytes, head_only: bool, close: bool
+def error_response(
+    error: ProxyError,
+    *,
+    page: Template,
+    request_id: str,
+    accept: bytes,
+    head_only: bool,
+    close: bool,
 ) -> bytes:
     """Write an error as a complete message.
 
     Args:
+        page: with places for `title`, `message`, `tag` and `request_id`.
         accept: the client's Accept field; HTML where it prefers that, JSON otherwise.
         head_only: leave the body out, as for HEAD.
         close: announce that the connection ends with this answer.
     """
     if prefers_html(accept):
-        body = _page("error.html").substitute(
+        body = page.substitute(
             title=HTTPStatus(error.status).phrase,
             message=escape(error.public),
             tag=error.tag,
@@ -45,27 +50,35 @@ def error_answer(
 
 
 def waiting_page(
-    *, service: str, elapsed_seconds: int, retry_after_seconds: int,
-    last_start_seconds: float | None, request_id: str, head_only: bool, close: bool,
-) -> bytes:  # fmt: skip
+    error: Starting,
+    *,
+    page: Template,
+    service: str,
+    elapsed_seconds: int,
+    last_start_seconds: float | None,
+    request_id: str,
+    head_only: bool,
+    close: bool,
+) -> bytes:
     """Write the page that a browser shows while the service starts, and that goes on by itself.
 
     Args:
+        error: says when to come back; a page without script does by then.
+        page: with places for `service`, `elapsed_seconds`, `refresh_seconds`, `last_start` and
+            `request_id`.
         service: its name, as written in the configuration.
         elapsed_seconds: since the start began.
-        retry_after_seconds: when to come back; at least 1. A page without script does by then.
         last_start_seconds: what the last start took; None if that is not known.
     """
-    body = _page("waiting.html").substitute(
+    body = page.substitute(
         service=escape(service),
         elapsed_seconds=elapsed_seconds,
-        refresh_seconds=min(5, retry_after_seconds),
+        refresh_seconds=min(5, error.retry_after_seconds or 1),
         last_start=""
         if last_start_seconds is None
         else f"The last start took {max(1, round(last_start_seconds))} s.",
         request_id=escape(request_id),
     )
-    error = Starting(retry_after_seconds=retry_after_seconds)
     return _message(error, "text/html; charset=utf-8", body, request_id, head_only, close)
 
 
@@ -118,8 +131,3 @@ def _message(
     if close:
         head += "Connection: close\r\n"
     return head.encode() + b"\r\n" + (b"" if head_only else payload)
-
-
-@cache
-def _page(name: str) -> Template:
-    return Template(files("autostart_proxy").joinpath("pages", name).read_text("utf-8"))

@@ -39,6 +39,7 @@ from autostart_proxy.wire.hosts import canonical_host
 
 FIELD_LIMIT = 100
 _REQUEST_LINE = re.compile(rb"(" + TOKEN + rb"{1,32}+) ([^\x00-\x20\x7f]++) HTTP/1\.([01])\r\n")
+_METHOD = re.compile(rb"(" + TOKEN + rb"{1,32}+) ")
 _REQUEST_FIELDS = re.compile(FIELDS + rb"\r\n")
 
 # Both search a lower-cased copy, line by line.
@@ -404,3 +405,29 @@ def _protocols(value: bytes) -> bytes:
     if not all(map(_UPGRADE.fullmatch, wanted)):
         raise errors.BadRequest()
     return b", ".join(protocol for protocol in wanted if protocol.lower() != b"h2c")
+
+
+def salvage(data: bytes, peer: bytes) -> Request:
+    """Make a request of a head that is refused, for the answer and the log: it goes nowhere.
+
+    Method and Accept are as far as they can be read, `-` and nothing where they cannot. What comes
+    behind such a head has no end that could be told, so its connection cannot be kept.
+    """
+    method = _METHOD.match(data)
+    accept = find_field(data, b"accept")
+    lines = b"Accept: %b\r\n" % accept if accept else b""
+    fields = RequestFields(
+        host="",
+        authority=b"",
+        lines=lines,
+        forwarded=b"",
+        forwards_authority=False,
+        content_length=None,
+        chunked=True,
+        has_body=True,
+        keep_alive=False,
+        upgrade=b"",
+        expects_continue=False,
+        client=peer,
+    )
+    return Request(method[1] if method else b"-", b"", False, fields, b"", b"")

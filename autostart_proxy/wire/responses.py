@@ -18,19 +18,19 @@ from autostart_proxy.wire.grammar import (
     without_named,
 )
 
-ANSWER_HEAD_LIMIT_BYTES = 64 * 1024
-_ANSWER = re.compile(
+RESPONSE_HEAD_LIMIT_BYTES = 64 * 1024
+_RESPONSE = re.compile(
     rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( " + TEXT + rb"*+)?\r\n" + FIELDS + rb"\r\n"
 )
-_ANSWER_SPECIAL = re.compile(
+_RESPONSE_SPECIAL = re.compile(
     rb"\n(connection|content-length|transfer-encoding|x-request-id|upgrade|te|keep-alive"
     rb"|proxy-connection|proxy-authenticate):([^\r]*+)\r"
 )
 
 
 @dataclass(slots=True, frozen=True)
-class Answer:
-    """A service's answer head. `lines` are the end-to-end lines, framing left out.
+class Response:
+    """A response head of a service. `lines` are the end-to-end lines, framing left out.
 
     `content_length` and `chunked` are as the head says, whatever the status: whether there is a
     body depends on the request too (`framing.answer_body`).
@@ -44,7 +44,7 @@ class Answer:
     keep_alive: bool
     upgrade: bytes
 
-    def client_head(self, request_id: bytes, framing: bytes) -> bytes:
+    def downstream_head(self, request_id: bytes, framing: bytes) -> bytes:
         """Write the head that goes to the client; `framing` are whole lines."""
         return b"HTTP/1.1 %d%b\r\n%b%bX-Request-ID: %b\r\n\r\n" % (
             self.status,
@@ -55,56 +55,56 @@ class Answer:
         )
 
     def interim_head(self) -> bytes:
-        """Write an interim answer (1xx), which has neither body nor framing."""
+        """Write an interim response (1xx), which has neither body nor framing."""
         return b"HTTP/1.1 %d%b\r\n%b\r\n" % (self.status, self.reason or b" ", self.lines)
 
 
-class AnswerReader:
-    """Reads the answer heads of one connection; remembers the last, as `RequestReader` does."""
+class ResponseReader:
+    """Reads the response heads of one connection; remembers the last, as `RequestReader` does."""
 
-    __slots__ = ("_answer", "_head")
+    __slots__ = ("_response", "_head")
 
     def __init__(self) -> None:
         self._head = b""
-        self._answer: Answer | None = None
+        self._response: Response | None = None
 
-    def read(self, data: bytes) -> tuple[Answer, int] | None:
+    def read(self, data: bytes) -> tuple[Response, int] | None:
         """Read a head.
 
         Args:
             data: everything that has arrived since the last message ended.
         Returns:
-            The answer and the length of its head; None while the head is incomplete.
+            The response and the length of its head; None while the head is incomplete.
         Raises:
             BadUpstream
         """
-        answer = self._answer
-        if answer is not None and data.startswith(self._head):
-            return answer, len(self._head)
+        response = self._response
+        if response is not None and data.startswith(self._head):
+            return response, len(self._head)
         end = data.find(END_OF_HEAD) + 4
         if end < 4:
-            if len(data) > ANSWER_HEAD_LIMIT_BYTES:
+            if len(data) > RESPONSE_HEAD_LIMIT_BYTES:
                 raise errors.BadUpstream(detail="its head is too large")
             if not b"HTTP/1.".startswith(data[:7]):
                 raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
             return None
-        answer = _read_answer(data[:end])
-        self._head, self._answer = data[:end], answer
-        return answer, end
+        response = _read_response(data[:end])
+        self._head, self._response = data[:end], response
+        return response, end
 
 
-def _read_answer(head: bytes) -> Answer:
-    match = _ANSWER.fullmatch(head)
+def _read_response(head: bytes) -> Response:
+    match = _RESPONSE.fullmatch(head)
     if match is None:
         raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
-    if len(head) > ANSWER_HEAD_LIMIT_BYTES:
+    if len(head) > RESPONSE_HEAD_LIMIT_BYTES:
         raise errors.BadUpstream(detail="its head is too large")
     minor, status, reason = match.groups()
     http10 = minor == b"0"
     kept: list[bytes] = []
     at = head.index(b"\n") + 1
     length = coding = connection = upgrade = None
-    for found in _ANSWER_SPECIAL.finditer(head.lower(), at - 1):
+    for found in _RESPONSE_SPECIAL.finditer(head.lower(), at - 1):
         first, last = found.span()
         if at <= first:
             kept.append(head[at : first + 1])
@@ -133,6 +133,6 @@ def _read_answer(head: bytes) -> Answer:
         keep_alive = b"close" not in options and (not http10 or b"keep-alive" in options)
         if not options <= PLAIN_CONNECTION:
             lines = without_named(lines, options)
-    return Answer(
+    return Response(
         int(status), reason or b"", lines, content_length, chunked, keep_alive, upgrade or b""
     )

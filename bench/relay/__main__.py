@@ -5,6 +5,9 @@ the proxies and medians are shown, because machines are never quiet. CPU per req
 to trust: it counts user and system time of the proxy's process alone. "varied" requests differ in
 target and one field each time, so that nothing a proxy remembers of the last one helps it.
 
+With --before, the relay of another checkout takes part under the same interpreter: what a change
+costs is told by one run, not by two.
+
 Needs nginx and wrk; Node http-proxy takes part where `npm install http-proxy` was run in the
 folder given with --node-modules.
 """
@@ -42,6 +45,9 @@ FIELDS = [
     "X-Forwarded-Proto: https",
     "X-Custom: something",
 ]
+
+OURS = ("ours", "before")
+"""What routes by host rather than by path."""
 
 VARIED = """
 local n = 0
@@ -85,7 +91,7 @@ def wait_for(port: int, log: Path) -> None:
 
 @contextlib.contextmanager
 def running(
-    argv: list[str], core: int, folder: Path, log: str
+    argv: list[str], core: int, folder: Path, log: str, checkout: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program on one core until the block ends."""
     with open(folder / log, "wb") as output:
@@ -93,7 +99,8 @@ def running(
             ["taskset", "-c", str(core), *argv],
             stdout=output,
             stderr=output,
-            env={**os.environ, "BENCH_FOLDER": str(folder)},
+            cwd=checkout,
+            env={**os.environ, "BENCH_FOLDER": str(folder), "PYTHONPATH": str(checkout or ".")},
         )
         try:
             yield process
@@ -103,7 +110,9 @@ def running(
 
 
 @contextlib.contextmanager
-def stage(node_modules: Path | None, names: list[str]) -> Iterator[tuple[list[Proxy], Path]]:
+def stage(
+    node_modules: Path | None, before: Path | None, names: list[str]
+) -> Iterator[tuple[list[Proxy], Path]]:
     """Bring up the upstreams and all proxies."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder = Path(name)
@@ -140,9 +149,10 @@ def stage(node_modules: Path | None, names: list[str]) -> Iterator[tuple[list[Pr
                 os.environ["NODE_PATH"] = str(node_modules)
                 argv = ["node", str(script), *ports]
             else:
-                argv = [*module, each, *ports]
-            process = stack.enter_context(running(argv, 0, folder, f"{each}.log"))
-            wait_for(port, folder / f"{each}.log")
+                argv = [*module, "ours" if each == "before" else each, *ports]
+            checkout = before if each == "before" else None
+            process = stack.enter_context(running(argv, 0, folder, f"{each}.out", checkout))
+            wait_for(port, folder / f"{each}.out")
             proxies.append(Proxy(each, port, psutil.Process(process.pid)))
         wait_for(files, folder / "upstream.log")
         wait_for(sink, folder / "sink.log")
@@ -189,7 +199,7 @@ def transfer(proxy: Proxy, direction: str, folder: Path) -> tuple[float, float, 
     before, memory = proxy.cpu_seconds(), resident_megabytes(proxy)
     url = f"http://127.0.0.1:{proxy.port}"
     if direction == "up":
-        host = "sink.example" if proxy.name == "ours" else HOST
+        host = "sink.example" if proxy.name in OURS else HOST
         what = ["-T", str(large), "-H", "Expect:", f"{url}/sink", "-H", f"Host: {host}"]
     else:
         what = [f"{url}/large", "-H", f"Host: {HOST}"]
@@ -206,7 +216,7 @@ def transfer(proxy: Proxy, direction: str, folder: Path) -> tuple[float, float, 
 def tunnels(proxy: Proxy, count: int, messages: int) -> tuple[float, float, float, float]:
     """Open WebSocket-like tunnels and bounce messages; returns ms p50 of one on its own,
     messages/s of all, KiB per tunnel, CPU s per 1,000 messages."""
-    host = "sink.example" if proxy.name == "ours" else HOST
+    host = "sink.example" if proxy.name in OURS else HOST
     ask = (
         f"GET /sink HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
     ).encode()
@@ -252,6 +262,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--node-modules", type=Path)
+    parser.add_argument("--before", type=Path, help="a checkout of this project to compare with")
     parser.add_argument("--only", help="comma-separated names of proxies")
     parser.add_argument("--skip", default="", help="any of small,large,tunnels")
     options = parser.parse_args()
@@ -261,9 +272,11 @@ def main() -> None:
     names = ["nginx", "nginx tuned", "aiohttp", "ours"]
     if options.node_modules:
         names.insert(2, "node")
+    if options.before:
+        names.append("before")
     if options.only:
         names = options.only.split(",")
-    with stage(options.node_modules, names) as (proxies, folder):
+    with stage(options.node_modules, options.before, names) as (proxies, folder):
         script = folder / "varied.lua"
         script.write_text(VARIED)
         small = [proxy for proxy in proxies if proxy.name != "nginx tuned"]

@@ -64,6 +64,7 @@ def serve_ours(port: int, files: int, sink: int, folder: Path) -> None:
     from autostart_proxy import logs
     from autostart_proxy.backends import Observation, Upstream
     from autostart_proxy.config.reader import parse
+    from autostart_proxy.journal import Journal
     from autostart_proxy.relay.server import Server
     from autostart_proxy.service import Service
 
@@ -100,11 +101,13 @@ def serve_ours(port: int, files: int, sink: int, folder: Path) -> None:
 
         text = json.dumps({"services": services})
         config = parse(text, source="bench")
+        journal = Journal()
+        journal.subscribe(logs.tell)
         fleet = {
-            host: Service(host, each, Running(each.proxy_port))
+            host: Service(host, each, Running(each.proxy_port), journal)
             for host, each in config.services.items()
         }
-        await Server(fleet.get).listen(f"127.0.0.1:{port}")
+        await Server(fleet.get, journal).listen(f"127.0.0.1:{port}")
         await asyncio.Event().wait()
 
     with open(folder / "ours.log", "w") as stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest_asyncio
 import uvloop
 
 from autostart_proxy.backends import Backend
-from autostart_proxy.backends.compose.backend import ComposeBackend
+from autostart_proxy.backends.compose.backend import ComposeBackend, open_backends
 from autostart_proxy.config.model import ServiceConfig
 from tests.backends.stack import Stack, Start, program, published
 from tests.ports import free_port
@@ -47,6 +48,7 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 async def service(stack: Stack, port: int) -> AsyncIterator[Start]:
     """Make a backend for the stack; keys are those of `ServiceConfig`."""
     made: list[ComposeBackend] = []
+    open_once = cache(open_backends)  # only now, when the test has set its environment
 
     def make_one(**keys: Any) -> ComposeBackend:
         usual: dict[str, Any] = {
@@ -54,7 +56,7 @@ async def service(stack: Stack, port: int) -> AsyncIterator[Start]:
             "compose_dir": stack.folder,
             "proxy_port": port,
         }
-        made.append(ComposeBackend(ServiceConfig(**usual | keys)))
+        made.append(open_once()(ServiceConfig(**usual | keys)))
         return made[-1]
 
     yield make_one

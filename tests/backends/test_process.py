@@ -17,7 +17,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from autostart_proxy.backends.process import ProcessBackend
+from autostart_proxy.backends.process import ProcessBackend, open_backends
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.errors import BackendRefused, StartFailed
 from tests.backends import programs
@@ -38,7 +38,7 @@ async def make(port: int) -> AsyncIterator[Make]:
             "proxy_port": port,
             "stop_timeout": 1.0,
         }
-        made.append(ProcessBackend(ServiceConfig(**usual | keys)))
+        made.append(open_backends()(ServiceConfig(**usual | keys)))
         return made[-1]
 
     yield make_one
@@ -155,11 +155,11 @@ async def test_the_program_dies_with_a_proxy_that_is_killed(tmp_path: Path, port
     owner = textwrap.dedent("""
         import asyncio, sys
         from autostart_proxy.backends.process import ProcessBackend
-        from autostart_proxy.config.model import (ServiceConfig)
+        from autostart_proxy.config.units import CommandUnit
         async def main():
             command = (sys.executable, *sys.argv[2:])
-            config = ServiceConfig(name="test", command=command, proxy_port=int(sys.argv[1]))
-            backend = ProcessBackend(config)
+            unit = CommandUnit(command, None, {}, "127.0.0.1", int(sys.argv[1]))
+            backend = ProcessBackend(unit, "test", 1.0)
             await backend.start(lambda: None)
             await asyncio.sleep(60)
         asyncio.run(main())

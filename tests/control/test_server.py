@@ -16,11 +16,12 @@ import pytest
 from autostart_proxy.backends import Upstream
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.reader import parse
-from autostart_proxy.control import client, server, sockets
+from autostart_proxy.control import client, server
 from autostart_proxy.control.server import ControlServer
 from autostart_proxy.control.sockets import ControlError
 from autostart_proxy.errors import BackendRefused, ContainerExited, Overtaken, StopFailed
 from autostart_proxy.fleet import Fleet
+from autostart_proxy.journal import Journal
 from tests.fakes import FakeBackend
 
 CONFIG = {
@@ -41,7 +42,7 @@ async def fleet(web: Upstream, backends: dict[str, FakeBackend]) -> AsyncIterato
     def make(service: ServiceConfig) -> FakeBackend:
         return backends.setdefault(service.name, FakeBackend(web))
 
-    fleet = Fleet(make)
+    fleet = Fleet(Journal(), make)
     fleet.apply(parse(json.dumps(CONFIG), source="config.json"))
     yield fleet
     await fleet.close()
@@ -232,43 +233,6 @@ async def test_a_socket_that_cannot_be_made_is_told_as_such(fleet: Fleet, tmp_pa
     for path in (tmp_path / "file" / "c.sock", tmp_path / ("x" * 100) / ("y" * 100)):
         with pytest.raises(ControlError, match="cannot be made"):
             await ControlServer(fleet).listen(path)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
-async def test_who_may_not_ask_is_told_so(path: Path) -> None:
-    for folder in list(path.parents)[:4]:
-        if folder.stat().st_mode & 0o001 == 0:
-            folder.chmod(0o711)
-    groups, group = os.getgroups(), os.getegid()
-    os.setgroups([])
-    os.setegid(65534)
-    os.seteuid(65534)
-    try:
-        with pytest.raises(ControlError, match="may not ask the proxy; use sudo"):
-            client.ask(path, {"command": "status"})
-    finally:
-        os.seteuid(0)
-        os.setegid(group)
-        os.setgroups(groups)
-
-
-def test_the_socket_stands_where_its_user_may_make_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    systemd = {"RUNTIME_DIRECTORY": f"{tmp_path}/a:/run/b", "XDG_RUNTIME_DIR": "/run/user/0"}
-    assert sockets.own_socket(systemd) == tmp_path / "a" / "control.sock"
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert sockets.own_socket({}) == Path("/run/autostart-proxy/control.sock")
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
-    session = {"XDG_RUNTIME_DIR": str(tmp_path)}
-    own = tmp_path / "autostart-proxy" / "control.sock"
-    assert sockets.own_socket(session) == own
-    assert sockets.own_socket({}) == Path("/tmp/autostart-proxy-1000/control.sock")
-    # Who runs no proxy of their own asks the system's.
-    assert client.socket_to_ask(session) == sockets.SYSTEM_SOCKET
-    own.parent.mkdir()
-    own.touch()
-    assert client.socket_to_ask(session) == own
 
 
 async def test_a_folder_in_tmp_that_somebody_else_made_is_not_trusted(

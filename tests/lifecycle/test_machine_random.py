@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from autostart_proxy import errors
 from autostart_proxy.backends import Exit
+from autostart_proxy.lifecycle.backoff import TROUBLES_PER_WINDOW, WINDOW_SECONDS
 from autostart_proxy.lifecycle.events import (
     MOVES,
     Abandon,
@@ -40,7 +41,7 @@ from autostart_proxy.lifecycle.events import (
     Tick,
     Woken,
 )
-from autostart_proxy.lifecycle.machine import TROUBLE_WINDOW_SECONDS, TROUBLES_PER_WINDOW, Lifecycle
+from autostart_proxy.lifecycle.machine import Lifecycle
 
 POLICIES = st.builds(
     Policy,
@@ -88,7 +89,7 @@ class World(RuleBasedStateMachine):
                 case Cut(lease):
                     assert lease in self.flowing
                 case StartBackend():
-                    recent = [t for t in self.troubles if self.now - t < TROUBLE_WINDOW_SECONDS]
+                    recent = [t for t in self.troubles if self.now - t < WINDOW_SECONDS]
                     assert len(recent) < TROUBLES_PER_WINDOW, "a crash loop must back off"
                     self.operation = effect
                     self.launched = False
@@ -120,19 +121,27 @@ class World(RuleBasedStateMachine):
             self.tell(Tick())
             assert (self.life.state, len(self.waiting)) != before, "a deadline must do something"
 
-    @rule()
-    def a_request_arrives(self) -> None:
+    @rule(asks_first=st.booleans())
+    def a_request_arrives(self, asks_first: bool) -> None:
         self.leases += 1
+        if asks_first and self.life.admit(self.leases, self.now):
+            assert self.life.state is State.READY and not self.closed
+            self.flowing.add(self.leases)
+            return
         self.waiting.add(self.leases)
         self.tell(Arrived(self.leases))
 
     @precondition(lambda self: self.waiting or self.flowing)
-    @rule(data=st.data())
-    def a_request_ends_or_its_client_leaves(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), tries_first=st.booleans())
+    def a_request_ends_or_its_client_leaves(self, data: st.DataObject, tries_first: bool) -> None:
         lease = data.draw(st.sampled_from(sorted(self.waiting | self.flowing)))
+        flowed = lease in self.flowing
         self.waiting.discard(lease)
         self.flowing.discard(lease)
-        self.tell(Departed(lease))
+        if tries_first and self.life.release(lease, self.now):
+            assert flowed and self.life.state is State.READY
+        else:
+            self.tell(Departed(lease))
 
     @precondition(lambda self: self.flowing)
     @rule(data=st.data())

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from autostart_proxy.relay.server import CannotListen
 from tests.relay.wire import OK, Config, Message, Relay, access_log, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
@@ -325,6 +326,6 @@ async def test_a_unix_socket_serves_trusted_peers_and_its_group(tmp_path: Path) 
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
         seen, got = await relay.exchange(get("/", "X-Forwarded-For: 203.0.113.7"))
         assert seen["x-forwarded-for"] == "203.0.113.7"
-        with pytest.raises(OSError):
+        with pytest.raises(CannotListen, match="somebody listens there already"):
             await relay.server.listen(f"unix:{path}")
     assert os.listdir(tmp_path) == []

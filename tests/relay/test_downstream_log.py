@@ -43,7 +43,7 @@ async def test_a_refused_request_counts_from_its_first_byte(
     [entry] = access_log(caplog)
     assert entry["status"] == status
     assert SLOW_MS <= entry["total_ms"] < 2 * SLOW_MS
-    assert entry["held_ms"] == 0
+    assert entry["held_ms"] < SLOW_MS
 
 
 async def test_a_served_request_counts_from_its_first_byte_but_is_held_only_from_its_head(

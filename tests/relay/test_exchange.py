@@ -9,7 +9,6 @@ import socket
 
 import pytest
 
-from autostart_proxy.backends import Upstream
 from tests.relay.wire import HOST, OK, Line, Relay, get, relaying
 
 POST = b"POST /up HTTP/1.1\r\nHost: a.example\r\n"
@@ -274,15 +273,15 @@ def upload(address: str) -> bytes:
 
 
 async def test_an_early_answer_survives_a_service_that_resets_behind_it(relay: Relay) -> None:
-    good = relay.service.upstream
+    good = relay.service.address
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        relay.service.upstream = Upstream("127.0.0.1", listener.getsockname()[1])
+        relay.service.address = listener.getsockname()
         for _ in range(10):
             answer = b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 2\r\n\r\nno"
             serving = asyncio.to_thread(answer_early_and_reset, listener, answer)
             _, got = await asyncio.gather(serving, asyncio.to_thread(upload, relay.address))
             assert got == b"HTTP/1.1 401 Unauthorized"
-    relay.service.upstream = good
+    relay.service.address = good
 
 
 async def test_a_slow_client_slows_the_service_down(relay: Relay) -> None:

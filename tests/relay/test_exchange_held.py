@@ -199,8 +199,8 @@ async def test_a_service_that_never_accepts_is_an_error_after_a_few_attempts() -
         assert gone.server is not None
         gone.server.close()
         await gone.server.wait_closed()
-        good = relay.service.upstream
-        relay.service.upstream = type(good)("127.0.0.1", gone.port)
+        good = relay.service.address
+        relay.service.address = "127.0.0.1", gone.port
         client = await relay.client()
         await client.send(get())
         got = await client.answer()
@@ -208,7 +208,7 @@ async def test_a_service_that_never_accepts_is_an_error_after_a_few_attempts() -
         assert json.loads(got.body)["error"] == "upstream_unreachable"
         assert str(gone.port).encode() not in got.body
         assert relay.service.returns == 3
-        relay.service.upstream = good
+        relay.service.address = good
         client.close()
 
 

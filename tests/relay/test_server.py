@@ -183,29 +183,29 @@ PROXY = textwrap.dedent("""
 
     import uvloop
 
-    from autostart_proxy.backends import Upstream
+    from autostart_proxy.journal import Journal
     from autostart_proxy.relay.server import Server
 
     class Service:
         host, ready = "a.example", True
         config = SimpleNamespace(name="a", blocking=True, max_body=None)
-        upstream = Upstream("127.0.0.1", int(sys.argv[1]))
+        address = "127.0.0.1", int(sys.argv[1])
 
-        def arrive(self, lease):
+        def claim(self, lease):
             if self.ready:
-                lease.admitted(self.upstream)
-            else:
-                asyncio.get_running_loop().call_later(0.3, lease.admitted, self.upstream)
+                return self.address
+            self.unreachable(lease)
+
+        def unreachable(self, lease):
+            asyncio.get_running_loop().call_later(0.3, lease.admitted, self.address)
 
         def depart(self, lease):
             pass
 
-        unreachable = arrive
-
     async def main():
         service = Service()
         service.ready = sys.argv[2] == "warm"
-        print((await Server(lambda _: service).listen("127.0.0.1:0")), flush=True)
+        print((await Server(lambda _: service, Journal()).listen("127.0.0.1:0")), flush=True)
         await asyncio.Event().wait()
 
     uvloop.run(main())

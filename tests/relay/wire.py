@@ -14,10 +14,12 @@ from typing import Any, Literal, Self
 
 import pytest
 
-from autostart_proxy.backends import Upstream
 from autostart_proxy.errors import ProxyError, Starting
-from autostart_proxy.relay.exchange import Exchange
+from autostart_proxy.relay.peers import Lease
 from autostart_proxy.relay.server import Server
+from autostart_proxy.relay.upstream import Address
+from autostart_proxy.status import ServiceStatus
+from tests.fakes import logging_journal
 
 PATIENCE_SECONDS = 10.0
 HOST = "a.example"
@@ -186,46 +188,39 @@ class Config:
     max_body: int | None = None
 
 
-@dataclass(frozen=True)
-class Status:
-    state: str
-    since_seconds: float = 3.0
-    last_start_seconds: float | None = None
-
-
 @dataclass
 class StandInService:
     """Admits, holds and refuses as told, and checks that every lease departs exactly once."""
 
-    upstream: Upstream
+    address: Address
     host: str = HOST
     config: Config = field(default_factory=Config)
     ready: bool = True
-    held: list[Exchange] = field(default_factory=list)
-    flowing: list[Exchange] = field(default_factory=list)
+    held: list[Lease] = field(default_factory=list)
+    flowing: list[Lease] = field(default_factory=list)
     arrivals: int = 0
     returns: int = 0
     wakes: int = 0
     wake_answer: ProxyError | None = None
     admit_returned: bool = True
 
-    def arrive(self, lease: Exchange) -> None:
+    def claim(self, lease: Lease) -> Address | None:
         self.arrivals += 1
         if self.ready:
             self.flowing.append(lease)
-            lease.admitted(self.upstream)
-        else:
-            self.held.append(lease)
+            return self.address
+        self.held.append(lease)
+        return None
 
-    def depart(self, lease: Exchange) -> None:
+    def depart(self, lease: Lease) -> None:
         (self.flowing if lease in self.flowing else self.held).remove(lease)
 
-    def unreachable(self, lease: Exchange) -> None:
+    def unreachable(self, lease: Lease) -> None:
         self.returns += 1
         self.flowing.remove(lease)
         if self.admit_returned:
             self.flowing.append(lease)
-            lease.admitted(self.upstream)
+            lease.admitted(self.address)
         else:
             self.held.append(lease)
 
@@ -233,8 +228,12 @@ class StandInService:
         self.wakes += 1
         return self.wake_answer or Starting(retry_after_seconds=7)
 
-    def status(self) -> Status:
-        return Status("ready" if self.ready else "starting")
+    def status(self) -> ServiceStatus:
+        return ServiceStatus(
+            self.host, self.config.name, "ready" if self.ready else "starting",
+            since_seconds=3.0, leases=0, held=0, last_start_seconds=None, why="",
+            sleeps_in_seconds=None,
+        )  # fmt: skip
 
     # For tests.
 
@@ -244,7 +243,7 @@ class StandInService:
         held, self.held = self.held, []
         for lease in held:
             self.flowing.append(lease)
-            lease.admitted(self.upstream)
+            lease.admitted(self.address)
 
     def refuse(self, error: ProxyError) -> None:
         held, self.held = self.held, []
@@ -315,9 +314,11 @@ async def relaying(
 ) -> AsyncIterator[Relay]:
     """Bring up a relay; at the end no lease may be left and a good request must still work."""
     async with ScriptedUpstream(script) as upstream:
-        service = StandInService(Upstream("127.0.0.1", upstream.port), config=config or Config())
+        service = StandInService(("127.0.0.1", upstream.port), config=config or Config())
         server = Server(
-            lambda host: service if host == service.host else None, trusted_proxies=trusted
+            lambda host: service if host == service.host else None,
+            logging_journal(),
+            trusted_proxies=trusted,
         )
         relay = Relay(server, service, upstream, await server.listen(listen))
         try:

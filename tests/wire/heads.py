@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from autostart_proxy.wire.requests import Request, RequestReader
-from autostart_proxy.wire.responses import Answer, AnswerReader
+from autostart_proxy.wire.responses import Response, ResponseReader
 
 
 def read(head: bytes, *, peer: bytes = b"192.0.2.1", trusted: bool = False) -> Request:
@@ -24,9 +24,9 @@ def request(*lines: bytes, first: bytes = b"GET / HTTP/1.1", host: bytes = b"a.e
     return b"\r\n".join([first, b"Host: " + host, *lines]) + b"\r\n\r\n"
 
 
-def answer(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> Answer:
+def response(*lines: bytes, first: bytes = b"HTTP/1.1 200 OK") -> Response:
     head = b"\r\n".join([first, *lines]) + b"\r\n\r\n"
-    found = AnswerReader().read(head + b"behind")
+    found = ResponseReader().read(head + b"behind")
     assert found is not None
     assert found[1] == len(head)
     return found[0]

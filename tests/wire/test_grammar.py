@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autostart_proxy.wire.grammar import clean_trailers, find_field
-from tests.wire.heads import answer, read, request
+from tests.wire.heads import read, request, response
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_keep_alive_follows_version_and_connection(
     line: bytes, minor: bytes, keep_alive: bool
 ) -> None:
     assert read(request(line, first=b"GET / HTTP/1." + minor)).fields.keep_alive is keep_alive
-    assert answer(line, first=b"HTTP/1.%b 200 OK" % minor).keep_alive is keep_alive
+    assert response(line, first=b"HTTP/1.%b 200 OK" % minor).keep_alive is keep_alive
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_keep_alive_follows_version_and_connection(
 def test_framing_is_read_the_same_in_both_directions(
     lines: tuple[bytes, ...], length: int | None, chunked: bool
 ) -> None:
-    asked, answered = read(request(*lines)), answer(*lines)
+    asked, answered = read(request(*lines)), response(*lines)
     assert (asked.fields.content_length, asked.fields.chunked) == (length, chunked)
     assert (answered.content_length, answered.chunked) == (length, chunked)
     assert asked.fields.has_body is (chunked or bool(length))

@@ -7,10 +7,11 @@ import re
 
 import pytest
 
-from autostart_proxy import errors
+from autostart_proxy import errors, pages
 from autostart_proxy.wire import own_responses
 from tests.relay.wire import read_message
 
+ERROR, WAITING = pages.template("error.html"), pages.template("waiting.html")
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
 
@@ -64,8 +65,13 @@ def every_error() -> list[type[errors.ProxyError]]:
 @pytest.mark.parametrize("error", every_error())
 @pytest.mark.parametrize("accept", [b"application/json", BROWSER])
 def test_every_error_is_one_complete_message(error: type[errors.ProxyError], accept: bytes) -> None:
-    written = own_responses.error_answer(
-        error(detail="/secret"), request_id="id-1", accept=accept, head_only=False, close=True
+    written = own_responses.error_response(
+        error(detail="/secret"),
+        page=ERROR,
+        request_id="id-1",
+        accept=accept,
+        head_only=False,
+        close=True,
     )
     head, _, body = written.partition(b"\r\n\r\n")
     got = read_message(head)
@@ -89,15 +95,15 @@ def test_every_error_is_one_complete_message(error: type[errors.ProxyError], acc
 
 def test_pages_escape_what_they_show() -> None:
     error = errors.StartFailed("<b>&")
-    page = own_responses.error_answer(
-        error, request_id="<i>", accept=BROWSER, head_only=False, close=False
+    page = own_responses.error_response(
+        error, page=ERROR, request_id="<i>", accept=BROWSER, head_only=False, close=False
     )
     assert b"&lt;b&gt;&amp;" in page and b"&lt;i&gt;" in page
     body = page.partition(b"\r\n\r\n")[2]
     assert b"<b>" not in body and b"<i>" not in body
     waiting = own_responses.waiting_page(
-        service="<script>$x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=None,
-        request_id="<i>", head_only=False, close=False,
+        errors.Starting(retry_after_seconds=1), page=WAITING, service="<script>$x",
+        elapsed_seconds=0, last_start_seconds=None, request_id="<i>", head_only=False, close=False,
     )  # fmt: skip
     assert b"&lt;script&gt;$x is starting" in waiting
     assert b"<i>" not in waiting.partition(b"\r\n\r\n")[2]
@@ -107,7 +113,7 @@ def test_pages_escape_what_they_show() -> None:
 
 def test_the_waiting_page_tells_what_the_last_start_took() -> None:
     page = own_responses.waiting_page(
-        service="x", elapsed_seconds=0, retry_after_seconds=1, last_start_seconds=6.6,
-        request_id="i", head_only=False, close=False,
+        errors.Starting(retry_after_seconds=1), page=WAITING, service="x", elapsed_seconds=0,
+        last_start_seconds=6.6, request_id="i", head_only=False, close=False,
     )  # fmt: skip
     assert b"The last start took 7 s." in page

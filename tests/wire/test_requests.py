@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autostart_proxy import errors
-from autostart_proxy.wire.requests import RequestReader
-from autostart_proxy.wire.responses import AnswerReader
-from tests.wire.heads import answer, read, request, whole
+from autostart_proxy.wire.requests import RequestReader, salvage
+from autostart_proxy.wire.responses import ResponseReader
+from tests.wire.heads import read, request, response, whole
 
 
 def test_a_request_is_written_anew_with_what_the_proxy_knows() -> None:
@@ -151,7 +151,7 @@ def test_a_field_that_connection_names_ends_here_but_not_what_frames_the_message
     assert b"X-A" not in written
     assert b"Host: a.example\r\n" in written
     assert b"Content-Length: 3\r\n" in written
-    assert answer(b"Connection: x-a", b"X-A: 1", b"X-B: 2").lines == b"X-B: 2\r\n"
+    assert response(b"Connection: x-a", b"X-A: 1", b"X-B: 2").lines == b"X-B: 2\r\n"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +246,25 @@ def test_a_remembered_head_does_not_lift_the_limit_of_the_request_line() -> None
         reader.read(request(first=b"GET /" + b"x" * 9000 + b" HTTP/1.1"))
 
 
+@pytest.mark.parametrize(
+    ("data", "method", "accept"),
+    [
+        (b"", b"-", b""),
+        (b"\0\0\0", b"-", b""),
+        (b"GET", b"-", b""),
+        (b"HEAD /x HTTP/9\r\nAccept: text/html\r\nbroken", b"HEAD", b"text/html"),
+        (b'B"AD / HTTP/1.1\r\n', b"-", b""),
+    ],
+)
+def test_what_can_be_read_of_a_refused_head_serves_its_answer_and_goes_nowhere(
+    data: bytes, method: bytes, accept: bytes
+) -> None:
+    found = salvage(data, b"192.0.2.1")
+    assert (found.method, found.field(b"accept")) == (method, accept)
+    assert (found.fields.host, found.fields.client) == ("", b"192.0.2.1")
+    assert found.fields.has_body and not found.fields.keep_alive, "its end cannot be told"
+
+
 # Agreement with llhttp: what passes here is read there as the same message.
 
 token = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_size=1, max_size=12)
@@ -310,4 +329,4 @@ def test_no_bytes_at_all_make_the_reader_fail_in_another_way(data: bytes) -> Non
         except errors.ProxyError as error:
             assert error.status in (400, 414, 431)
     with contextlib.suppress(errors.BadUpstream):
-        AnswerReader().read(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")
+        ResponseReader().read(b"HTTP/1.1 200 OK\r\n" + data + b"\r\n\r\n")

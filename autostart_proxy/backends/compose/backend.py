@@ -12,19 +12,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import ExitStack
 
 from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.compose.cli import ComposeFolder
-from autostart_proxy.backends.compose.project import Part, Project, Sight
-from autostart_proxy.backends.compose.shared import Daemon
-from autostart_proxy.backends.docker.api import EngineRefusal, docker_host
+from autostart_proxy.backends.compose.neighbours import Neighbours
+from autostart_proxy.backends.compose.project import Project, Snapshot, Unit
+from autostart_proxy.backends.docker.api import DockerClient, DockerRefusal, docker_host
 from autostart_proxy.backends.docker.container import Container
-from autostart_proxy.backends.docker.events import Changes
+from autostart_proxy.backends.docker.events import Changes, Events
+from autostart_proxy.backends.folders import folder_problems
 from autostart_proxy.backends.tail import KEPT_LINES
 from autostart_proxy.config.model import ServiceConfig
+from autostart_proxy.config.units import ComposeUnit
 from autostart_proxy.errors import (
     BackendRefused,
     BackendUnreachable,
@@ -46,19 +48,46 @@ _UNREADABLE_SECONDS = 30.0
 """How often a Compose file is read again that made no sense and has no containers."""
 
 
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+
+
+def open_backends() -> Callable[[ServiceConfig], ComposeBackend]:
+    """Return what makes the backends of a fleet; all of them share one client of the engine."""
+    client = DockerClient(docker_host())
+    events, neighbours = Events(client), Neighbours()
+
+    def make(config: ServiceConfig) -> ComposeBackend:
+        if not isinstance(config.unit, ComposeUnit):
+            raise TypeError("a Compose project needs a folder")
+        return ComposeBackend(config.unit, client, events, neighbours)
+
+    return make
+
+
+def missing(unit: ComposeUnit) -> Iterator[tuple[str, str]]:
+    """Yield the keys that name something that is not there, and why not."""
+    folder = unit.folder
+    yield from (("composeDir", reason) for reason in folder_problems(folder))
+    if folder.is_dir() and not any((folder / name).is_file() for name in COMPOSE_FILES):
+        yield "composeDir", f"{folder} holds no Compose file; put a {COMPOSE_FILES[0]} there"
+
+
 class ComposeBackend:
     """Starts, stops and watches the containers of one service.
 
     Args:
-        config: `compose_dir`, `containers`, and the port that the service publishes.
+        wanted: the folder, the containers, and where they publish the service.
+        client, events, neighbours: shared by all of the fleet that are made of Compose projects.
     """
 
-    def __init__(self, config: ServiceConfig) -> None:
-        if config.compose_dir is None:
-            raise ValueError("a Compose project needs a folder")
-        self._config = config
-        self._host = docker_host()
-        self._folder = ComposeFolder(config.compose_dir, config.containers, self._host)
+    def __init__(
+        self, wanted: ComposeUnit, client: DockerClient, events: Events, neighbours: Neighbours
+    ) -> None:
+        self._wanted = wanted
+        self._client = client
+        self._events = events
+        self._neighbours = neighbours
+        self._folder = ComposeFolder(wanted.folder, wanted.containers, client.address)
         self._watches: set[Changes] = set()
         self._closed = False
         self._epoch = 0
@@ -70,29 +99,29 @@ class ComposeBackend:
         """Start what is not running; see `Backend.start`."""
         self._turn()
         try:
-            part = await self._read_compose_file()
-            sight = await self._prepare(part)
+            unit = await self._read_compose_file()
+            seen = await self._prepare(unit)
             launched()
-            for _ in part.services:
+            for _ in unit.services:
                 try:
-                    return await self._bring_up(part, sight)
+                    return await self._bring_up(unit, seen)
                 except _Gone as gone:
                     await self._folder.create_anew(gone.service)
-                    sight = await self._look(part)
-            return await self._bring_up(part, sight)
-        except (EngineRefusal, _Gone) as refusal:
+                    seen = await self._look(unit)
+            return await self._bring_up(unit, seen)
+        except (DockerRefusal, _Gone) as refusal:
             raise BackendRefused(StartFailed(detail=str(refusal))) from refusal
         finally:
             self._turn(forget=False)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Stop what nobody else needs; see `Backend.stop` and `Part.to_stop`."""
+        """Stop what nobody else needs; see `Backend.stop` and `Unit.to_stop`."""
         self._turn()
         try:
-            part = await self._known_part()
-            if part is not None:
-                await self._bring_down(part, grace_seconds)
-        except EngineRefusal as refusal:
+            unit = await self._known_unit()
+            if unit is not None:
+                await self._bring_down(unit, grace_seconds)
+        except DockerRefusal as refusal:
             raise BackendRefused(StopFailed(detail=str(refusal))) from refusal
         finally:
             self._turn()
@@ -105,7 +134,7 @@ class ComposeBackend:
                 seen = await self._observe()
                 if epoch == self._epoch:
                     return seen
-        except EngineRefusal as refusal:
+        except DockerRefusal as refusal:
             raise BackendUnreachable(str(refusal)) from refusal
 
     async def watch(self) -> AsyncIterator[Observation]:
@@ -118,14 +147,12 @@ class ComposeBackend:
             with ExitStack() as listening:
                 while not self._closed:
                     try:
-                        part = await self._known_part()
-                        if part is not None and part.project.name != listening_to:
+                        unit = await self._known_unit()
+                        if unit is not None and unit.project.name != listening_to:
                             listening.close()
-                            listening_to = part.project.name
+                            listening_to = unit.project.name
                             # Before the look, lest something happen in between.
-                            listening.enter_context(
-                                self._daemon.events.listen(listening_to, changes)
-                            )
+                            listening.enter_context(self._events.listen(listening_to, changes))
                         seen = await self.observe()
                     except BackendUnreachable as cause:
                         _log.debug("cannot look", extra={"reason": str(cause)})
@@ -141,13 +168,13 @@ class ComposeBackend:
     async def log_tail(self) -> tuple[str, ...]:
         """The last lines of the containers that must run; see `Backend.log_tail`."""
         try:
-            part = await self._known_part()
-            if part is None:
+            unit = await self._known_unit()
+            if unit is None:
                 return ()
-            sight = await self._look(part)
-            named = [each for service in sorted(part.named) for each in sight.of(service)]
-            tails = [(each, await self._daemon.engine.log_tail(each)) for each in named]
-        except (BackendUnreachable, EngineRefusal):
+            seen = await self._look(unit)
+            required = [each for service in sorted(unit.required) for each in seen.of(service)]
+            tails = [(each, await self._client.log_tail(each)) for each in required]
+        except (BackendUnreachable, DockerRefusal):
             return ()
         if len(tails) == 1:
             return tails[0][1]
@@ -157,12 +184,8 @@ class ComposeBackend:
     async def close(self) -> None:
         """End the watches; the containers are left as they are."""
         self._closed = True
-        self._daemon.parts.pop(self, None)
+        self._neighbours.leave(self)
         self._turn()
-
-    @property
-    def _daemon(self) -> Daemon:
-        return Daemon.shared(self._host)
 
     def _turn(self, *, forget: bool = True) -> None:
         """A start or a stop begins or ends: what is being observed just now is no longer true."""
@@ -174,15 +197,15 @@ class ComposeBackend:
 
     # What there is.
 
-    async def _read_compose_file(self) -> Part:
+    async def _read_compose_file(self) -> Unit:
         """What the Compose file says now; asks the engine first, since Compose is slow to."""
         if self._folder.known is None:
-            await self._daemon.engine.ping()
-        part = await self._folder.part()
-        self._daemon.parts[self] = part
-        return part
+            await self._client.ping()
+        unit = await self._folder.unit()
+        self._neighbours.note(self, unit)
+        return unit
 
-    async def _known_part(self) -> Part | None:
+    async def _known_unit(self) -> Unit | None:
         """What is known without reading a Compose file that was read before.
 
         Where the file cannot be read, the labels of the containers made from it must do; None
@@ -194,43 +217,43 @@ class ComposeBackend:
             return await self._read_compose_file()
         except BackendRefused as refusal:
             _log.warning("Compose file not understood", extra={"reason": str(refusal)})
-        folder = str(self._config.compose_dir)
-        containers = await self._daemon.engine.containers("project.working_dir", folder)
+        folder = str(self._wanted.folder)
+        containers = await self._client.containers("project.working_dir", folder)
         projects = {each.project for each in containers}
         if len(projects) != 1:
             return None
         try:
-            return Project.from_containers(projects.pop(), containers).part(self._config.containers)
+            return Project.from_containers(projects.pop(), containers).unit(self._wanted.containers)
         except KeyError:
             return None
 
-    async def _look(self, part: Part) -> Sight:
-        containers = await self._daemon.engine.containers("project", part.project.name)
-        sight = Sight.of_all(containers, self._daemon.events.told_to_end)
+    async def _look(self, unit: Unit) -> Snapshot:
+        containers = await self._client.containers("project", unit.project.name)
+        seen = Snapshot.of_all(containers, self._events.told_to_end)
         self._lived.update(
             each.id
-            for service in part.services
-            for each in sight.of(service)
+            for service in unit.services
+            for each in seen.of(service)
             if each.status in ("running", "paused", "restarting")
         )
-        return sight
+        return seen
 
     async def _observe(self) -> Observation:
-        part = await self._known_part()
-        if part is None:
+        unit = await self._known_unit()
+        if unit is None:
             return Observation(running=False)
-        sight = await self._look(part)
-        front = part.front(sight, self._config.proxy_port)
+        seen = await self._look(unit)
+        published = unit.published(seen, self._wanted.port)
         healthy = None
-        if front is not None and front.health is not None:
-            healthy = front.status == "running" and front.health == "healthy"
+        if published is not None and published.health is not None:
+            healthy = published.status == "running" and published.health == "healthy"
         ended = [
             each
-            for each in part.casualties(sight, part.services)
-            if each.id in self._lived and each.id not in sight.told_to_end
+            for each in unit.failed(seen, unit.services)
+            if each.id in self._lived and each.id not in seen.told_to_end
         ]
         return Observation(
-            running=part.all_up(sight),
+            running=unit.all_up(seen),
             healthy=healthy,
             exit=await self._exit(ended[0]) if ended else None,
         )
@@ -240,90 +263,90 @@ class ComposeBackend:
             part=container.service,
             code=container.exit_code,
             out_of_memory=container.out_of_memory,
-            log_tail=await self._daemon.engine.log_tail(container),
+            log_tail=await self._client.log_tail(container),
         )
 
     # Starting.
 
-    async def _prepare(self, part: Part) -> Sight:
+    async def _prepare(self, unit: Unit) -> Snapshot:
         """Have Compose create what is missing or no longer what file and image say.
 
         What runs is never replaced: that would cut requests of somebody who uses it.
         """
-        sight = await self._look(part)
-        to_start = part.to_start(sight)
-        if to_start and (part.missing(sight) or not await self._are_current(part, to_start, sight)):
-            return await self._create(part)
-        return sight
+        seen = await self._look(unit)
+        to_start = unit.to_start(seen)
+        if to_start and (unit.missing(seen) or not await self._are_current(unit, to_start, seen)):
+            return await self._create(unit)
+        return seen
 
-    async def _are_current(self, part: Part, services: Iterable[str], sight: Sight) -> bool:
+    async def _are_current(self, unit: Unit, services: Iterable[str], seen: Snapshot) -> bool:
         for service in services:
-            for each in sight.of(service):
-                image = await self._daemon.engine.image_id(each.image)
-                if not self._folder.is_current(part.project.services[service], each, image):
+            for each in seen.of(service):
+                image = await self._client.image_id(each.image)
+                if not self._folder.is_current(unit.project.services[service], each, image):
                     return False
         return True
 
-    async def _create(self, part: Part) -> Sight:
-        await self._folder.create(sorted(part.named) if self._config.containers else ())
-        sight = await self._look(part)
-        for service in part.services:
-            for each in sight.of(service):
-                image = await self._daemon.engine.image_id(each.image)
-                self._folder.accept(part.project.services[service], each, image)
-        return sight
+    async def _create(self, unit: Unit) -> Snapshot:
+        await self._folder.create(sorted(unit.required) if self._wanted.containers else ())
+        seen = await self._look(unit)
+        for service in unit.services:
+            for each in seen.of(service):
+                image = await self._client.image_id(each.image)
+                self._folder.accept(unit.project.services[service], each, image)
+        return seen
 
-    async def _bring_up(self, part: Part, sight: Sight) -> Upstream:
+    async def _bring_up(self, unit: Unit, seen: Snapshot) -> Upstream:
         """Start what is down, each service once what it waits for has happened."""
-        project, changes = part.project.name, Changes()
-        lock = self._daemon.lock(project)
+        project, changes = unit.project.name, Changes()
+        lock = self._neighbours.lock(project)
         crossed = lock.locked()
         async with lock:
-            with self._daemon.events.listen(project, changes):
+            with self._events.listen(project, changes):
                 if crossed:  # somebody else has just started or stopped something
-                    sight = await self._look(part)
-                waiting = part.to_start(sight)
+                    seen = await self._look(unit)
+                waiting = unit.to_start(seen)
                 while True:
-                    await self._check(part, sight, waiting)
-                    due = [each for each in waiting if part.is_due(each, sight, waiting)]
+                    await self._check(unit, seen, waiting)
+                    due = [each for each in waiting if unit.is_due(each, seen, waiting)]
                     if due:
-                        await to_the_end(self._start_services(due, sight))
+                        await to_the_end(self._start_services(due, seen))
                         waiting = [each for each in waiting if each not in due]
                     elif waiting:
                         await changes.wait(_LOOK_AGAIN_SECONDS)
                     else:
                         break
-                    sight = await self._look(part)
-        front = part.front(sight, self._config.proxy_port)
+                    seen = await self._look(unit)
+        published = unit.published(seen, self._wanted.port)
         return Upstream(
-            self._config.proxy_host,
-            self._config.proxy_port,
-            has_healthcheck=front is not None and front.health is not None,
+            self._wanted.host,
+            self._wanted.port,
+            has_healthcheck=published is not None and published.health is not None,
         )
 
-    async def _check(self, part: Part, sight: Sight, waiting: Collection[str]) -> None:
+    async def _check(self, unit: Unit, seen: Snapshot, waiting: Collection[str]) -> None:
         """Give up at once where a start cannot succeed any more."""
-        for service in part.missing(sight):
+        for service in unit.missing(seen):
             raise _Gone(service, "it has no container")
-        begun = [each for each in part.services if each not in waiting]
-        for container in part.casualties(sight, begun):
+        begun = [each for each in unit.services if each not in waiting]
+        for container in unit.failed(seen, begun):
             raise BackendRefused(ContainerExited(detail=str(await self._exit(container))))
         for service in waiting:
-            if obstacle := part.obstacle(service, sight):
-                raise BackendRefused(StartFailed(detail=obstacle))
+            if blocker := unit.blocker(service, seen):
+                raise BackendRefused(StartFailed(detail=blocker))
 
-    async def _start_services(self, services: Iterable[str], sight: Sight) -> None:
-        await _all([self._revive(each) for service in services for each in sight.of(service)])
+    async def _start_services(self, services: Iterable[str], seen: Snapshot) -> None:
+        await _all([self._revive(each) for service in services for each in seen.of(service)])
 
     async def _revive(self, container: Container) -> None:
-        engine = self._daemon.engine
-        self._daemon.events.told_to_end.discard(container.id)  # that was its last run
+        client = self._client
+        self._events.told_to_end.discard(container.id)  # that was its last run
         try:
             if container.status == "paused":
-                await engine.unpause(container)
+                await client.unpause(container)
             else:
-                await engine.start(container)
-        except EngineRefusal as refusal:
+                await client.start(container)
+        except DockerRefusal as refusal:
             if refusal.status == 404:
                 raise _Gone(container.service, str(refusal)) from refusal
             raise
@@ -331,29 +354,24 @@ class ComposeBackend:
 
     # Stopping.
 
-    async def _bring_down(self, part: Part, grace_seconds: float) -> None:
-        daemon = self._daemon
-        neighbours = [
-            other
-            for backend, other in daemon.parts.items()
-            if backend is not self and other.project.name == part.project.name
-        ]
-        async with daemon.lock(part.project.name):
-            sight = await self._look(part)
-            for group in part.to_stop(sight, neighbours):
-                await to_the_end(self._stop_services(group, sight, grace_seconds))
+    async def _bring_down(self, unit: Unit, grace_seconds: float) -> None:
+        project = unit.project.name
+        async with self._neighbours.lock(project):
+            seen = await self._look(unit)
+            for group in unit.to_stop(seen, self._neighbours.beside(self, project)):
+                await to_the_end(self._stop_services(group, seen, grace_seconds))
 
     async def _stop_services(
-        self, services: Iterable[str], sight: Sight, grace_seconds: float
+        self, services: Iterable[str], seen: Snapshot, grace_seconds: float
     ) -> None:
         running = [
             each
             for service in services
-            for each in sight.of(service)
+            for each in seen.of(service)
             if each.status in ("running", "paused", "restarting")
         ]
         try:
-            await _all([self._daemon.engine.stop(each, grace_seconds) for each in running])
+            await _all([self._client.stop(each, grace_seconds) for each in running])
         except BackendUnreachable as silence:  # it may still do what it was told
             raise BackendRefused(DockerUnavailable(detail=str(silence))) from silence
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from autostart_proxy.backends.cancellation import to_the_end
-from autostart_proxy.backends.compose.project import ComposeService, Part, Project
+from autostart_proxy.backends.compose.project import ComposeService, Project, Unit
 from autostart_proxy.backends.docker.container import Container
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.errors import BackendRefused, StartFailed
@@ -54,16 +54,16 @@ class ComposeFolder:
         self._docker_host = docker_host
         self._command: tuple[str, ...] | None = None
         self._reading = asyncio.Lock()
-        self._read: tuple[object, Part] | None = None
+        self._read: tuple[object, Unit] | None = None
         self._extra_files: set[Path] = set()
         self._equivalent: set[tuple[object, object]] = set()
 
     @property
-    def known(self) -> Part | None:
+    def known(self) -> Unit | None:
         """What the Compose file said when it was last read; None before."""
         return self._read and self._read[1]
 
-    async def part(self) -> Part:
+    async def unit(self) -> Unit:
         """What the Compose file says now.
 
         Raises:
@@ -123,22 +123,22 @@ class ComposeFolder:
         }
         return frozenset(_stamp(path) for path in paths.union(map(str, self._extra_files)))
 
-    async def _load(self) -> Part:
+    async def _load(self) -> Unit:
         project = await self._load_project()
         try:
-            part = project.part(self._names)
+            unit = project.unit(self._names)
         except KeyError:  # it may stand in a profile, which naming it activates
             project = await self._load_project("--profile", "*")
             try:
-                part = project.part(self._names)
+                unit = project.unit(self._names)
             except KeyError as name:
                 raise _refusal(
                     f"no service or container {name} in {self._folder};"
                     f" there are: {', '.join(project.services)}"
                 ) from None
-        if not part.services:
+        if not unit.services:
             raise _refusal(f"the Compose file in {self._folder} starts no service")
-        return part
+        return unit
 
     async def _load_project(self, *profile: str) -> Project:
         await self._find_compose()

@@ -1,6 +1,6 @@
 """A Compose project's services and what they wait for: pure decisions about what is seen.
 
-- A service is *named* if it must run for its own sake: the configuration names it, or names
+- A service is *required* if it must run for its own sake: the configuration names it, or names
   none and no other service depends on it.
 - Its dependencies, and theirs, run for its sake. One that ended by itself with 0 has done its
   work (a migration, say), unless somebody waits for its health: then it is a daemon.
@@ -84,8 +84,8 @@ class Project:
             )
         return cls(name, services)
 
-    def part(self, names: Collection[str] | None) -> Part:
-        """The named services with all that they depend on; all active ones for None.
+    def unit(self, names: Collection[str] | None) -> Unit:
+        """The required services with all that they depend on; all active ones for None.
 
         Args:
             names: services or containers.
@@ -95,9 +95,9 @@ class Project:
         if names is None:
             active = [each.name for each in self.services.values() if each.active]
             awaited = {to.service for name in active for to in self.services[name].depends_on}
-            return Part(self, frozenset(active) - awaited, self.closure(active))
-        named = [self._find(name) for name in names]
-        return Part(self, frozenset(named), self.closure(named))
+            return Unit(self, frozenset(active) - awaited, self.closure(active))
+        required = [self._find(name) for name in names]
+        return Unit(self, frozenset(required), self.closure(required))
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """These services and all that they depend on, dependencies first."""
@@ -133,52 +133,52 @@ class Project:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class Unit:
     """The part of a project that one configured service consists of.
 
-    `services` is everything that belongs to it, dependencies first; `named` see above.
+    `services` is everything that belongs to it, dependencies first; `required` see above.
     """
 
     project: Project
-    named: frozenset[str]
+    required: frozenset[str]
     services: tuple[str, ...]
 
     def may_end(self, service: str) -> bool:
         """Whether an end with 0 means that the service has done its work."""
-        return service not in self.named and Condition.HEALTHY not in self._awaited(service)
+        return service not in self.required and Condition.HEALTHY not in self._awaited(service)
 
-    def is_up(self, service: str, sight: Sight) -> bool:
+    def is_up(self, service: str, seen: Snapshot) -> bool:
         """Whether nothing has to be done for a service."""
-        containers = sight.of(service)
+        containers = seen.of(service)
         return bool(containers) and all(
-            each.status == "running" or self._has_done_its_work(each, sight) for each in containers
+            each.status == "running" or self._has_done_its_work(each, seen) for each in containers
         )
 
-    def all_up(self, sight: Sight) -> bool:
-        """Whether the whole part is up."""
-        return all(self.is_up(service, sight) for service in self.services)
+    def all_up(self, seen: Snapshot) -> bool:
+        """Whether the whole unit is up."""
+        return all(self.is_up(service, seen) for service in self.services)
 
-    def to_start(self, sight: Sight) -> list[str]:
+    def to_start(self, seen: Snapshot) -> list[str]:
         """The services that have to be started, dependencies first.
 
         As `docker compose up` does, one-shot dependencies of what is started run again.
         """
         wanted: set[str] = set()
         for service in reversed(self.services):  # dependents before what they depend on
-            if service in wanted or not self.is_up(service, sight):
+            if service in wanted or not self.is_up(service, seen):
                 wanted.add(service)
                 wanted.update(
                     each.service
                     for each in self.project.dependencies(service)
-                    if any(one.status != "running" for one in sight.of(each.service))
+                    if any(one.status != "running" for one in seen.of(each.service))
                 )
         return [service for service in self.services if service in wanted]
 
-    def missing(self, sight: Sight) -> list[str]:
+    def missing(self, seen: Snapshot) -> list[str]:
         """The services that have no container."""
-        return [each for each in self.services if not sight.of(each)]
+        return [each for each in self.services if not seen.of(each)]
 
-    def is_due(self, service: str, sight: Sight, waiting: Collection[str]) -> bool:
+    def is_due(self, service: str, seen: Snapshot, waiting: Collection[str]) -> bool:
         """Whether all that a service waits for has happened.
 
         Args:
@@ -186,23 +186,23 @@ class Part:
         """
         return all(
             each.service not in waiting
-            and all(_fulfils(one, each) for one in sight.of(each.service))
+            and all(_fulfils(one, each) for one in seen.of(each.service))
             for each in self.project.dependencies(service)
         )
 
-    def obstacle(self, service: str, sight: Sight) -> str:
+    def blocker(self, service: str, seen: Snapshot) -> str:
         """Why a service can never be started now, as Compose sees it; empty if it can."""
         for each in self.project.dependencies(service):
             if each.condition is not Condition.HEALTHY or not each.required:
                 continue
-            for container in sight.of(each.service):
+            for container in seen.of(each.service):
                 if container.status == "running" and container.health == "unhealthy":
                     return f"{service} depends on {each.service}, which is unhealthy"
                 if container.health is None and container.status == "running":
                     return f"{service} waits for {each.service}, which has no healthcheck"
         return ""
 
-    def casualties(self, sight: Sight, services: Iterable[str]) -> Iterator[Container]:
+    def failed(self, seen: Snapshot, services: Iterable[str]) -> Iterator[Container]:
         """The containers of these services that ended and should not have.
 
         One that its restart policy restarts again and again counts as well.
@@ -210,40 +210,39 @@ class Part:
         for service in services:
             if self._is_optional(service):
                 continue
-            for each in sight.of(service):
+            for each in seen.of(service):
                 ended = each.status in ("exited", "dead")
                 loops = each.status == "restarting" and each.restarts >= CRASH_LOOP_RESTARTS
-                if (ended and not self._has_done_its_work(each, sight)) or loops:
+                if (ended and not self._has_done_its_work(each, seen)) or loops:
                     yield each
 
-    def front(self, sight: Sight, port: int) -> Container | None:
-        """The container behind the published port, or the only named one."""
-        mine = [each for service in self.services for each in sight.of(service)]
+    def published(self, seen: Snapshot, port: int) -> Container | None:
+        """The container behind the published port, or the only required one."""
+        mine = [each for service in self.services for each in seen.of(service)]
         publishing = [each for each in mine if port in each.ports]
-        named = [each for each in mine if each.service in self.named]
+        required = [each for each in mine if each.service in self.required]
         if publishing:
             return publishing[0]
-        return named[0] if len(named) == 1 else None
+        return required[0] if len(required) == 1 else None
 
-    def to_stop(self, sight: Sight, neighbours: Iterable[Part]) -> list[list[str]]:
+    def to_stop(self, seen: Snapshot, neighbours: Iterable[Unit]) -> list[list[str]]:
         """The services to stop, in groups: each group's dependents are in groups before it.
 
-        Left running is what somebody else needs: a running service outside this part that
-        depends on it, and what other configured services name. A named service of this part is
+        Left running is what somebody else needs: a running service outside this unit that
+        depends on it, and what other configured services name. A required service of this unit is
         left running only for other configured services.
 
         Args:
             neighbours: the parts of other configured services in the same project.
         """
         closure = self.project.closure
-        theirs = {name for part in neighbours for name in part.named} - self.named
+        theirs = {name for unit in neighbours for name in unit.required} - self.required
         outside = {
             name
             for name in self.project.services
-            if name not in self.services
-            and any(each.status == "running" for each in sight.of(name))
+            if name not in self.services and any(each.status == "running" for each in seen.of(name))
         }
-        kept = (set(closure(outside)) - self.named) | set(closure(outside & theirs)) | theirs
+        kept = (set(closure(outside)) - self.required) | set(closure(outside & theirs)) | theirs
         return self._in_groups([name for name in self.services if name not in kept])
 
     def _in_groups(self, services: list[str]) -> list[list[str]]:
@@ -268,19 +267,19 @@ class Part:
         }
 
     def _is_optional(self, service: str) -> bool:
-        """Whether the part can do without it."""
-        return service not in self.named and not any(
+        """Whether the unit can do without it."""
+        return service not in self.required and not any(
             each.required
             for name in self.services
             for each in self.project.dependencies(name)
             if each.service == service
         )
 
-    def _has_done_its_work(self, container: Container, sight: Sight) -> bool:
+    def _has_done_its_work(self, container: Container, seen: Snapshot) -> bool:
         return (
             container.status == "exited"
             and container.exit_code == 0
-            and container.id not in sight.told_to_end
+            and container.id not in seen.told_to_end
             and self.may_end(container.service)
         )
 
@@ -290,14 +289,14 @@ CRASH_LOOP_RESTARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Sight:
+class Snapshot:
     """What was seen of a project at one moment."""
 
     containers: Mapping[str, list[Container]]
     told_to_end: Collection[str] = frozenset()
 
     @classmethod
-    def of_all(cls, containers: Iterable[Container], told_to_end: Collection[str]) -> Sight:
+    def of_all(cls, containers: Iterable[Container], told_to_end: Collection[str]) -> Snapshot:
         """Sort containers by service; those being removed count as gone."""
         by_service: dict[str, list[Container]] = {}
         for each in containers:

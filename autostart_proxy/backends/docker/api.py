@@ -1,7 +1,7 @@
 """The few calls of the Docker Engine API that a Compose project needs.
 
 Our own client and not the Docker SDK: the SDK blocks, so that every call would need a thread and
-a cancelled one would go on unseen there; and importing it costs an idle proxy 11 MB. Every call
+a cancelled one would go on unseen there; and importing it costs an idle proxy 7 MB. Every call
 is one request on a connection of its own, which on a unix socket costs next to nothing.
 
 The paths carry no API version, so every engine answers with its own: only fields that have not
@@ -44,7 +44,7 @@ def docker_host() -> str:
     return os.environ.get("DOCKER_HOST") or DEFAULT_ADDRESS
 
 
-class EngineRefusal(Exception):
+class DockerRefusal(Exception):
     """The engine answered with an error.
 
     Args:
@@ -57,11 +57,11 @@ class EngineRefusal(Exception):
         super().__init__(message)
 
 
-class Engine:
+class DockerClient:
     """A Docker Engine.
 
     Every call raises `BackendUnreachable` if the engine does not answer in time or breaks off,
-    and `EngineRefusal` if it says no.
+    and `DockerRefusal` if it says no.
 
     Args:
         address: as in DOCKER_HOST: unix:///path or tcp://host:port (TLS by DOCKER_TLS_VERIFY and
@@ -83,7 +83,7 @@ class Engine:
         for each in listed:
             try:
                 found.append(read_container(await self._json(f"/containers/{each['Id']}/json")))
-            except EngineRefusal as refusal:
+            except DockerRefusal as refusal:
                 if refusal.status != 404:  # removed meanwhile
                     raise
         return found
@@ -92,7 +92,7 @@ class Engine:
         """What an image's name means now; None if there is no such image here."""
         try:
             return str((await self._json(f"/images/{quote(name)}/json"))["Id"])
-        except EngineRefusal as refusal:
+        except DockerRefusal as refusal:
             if refusal.status != 404:
                 raise
             return None
@@ -114,7 +114,7 @@ class Engine:
                 {"t": str(math.ceil(grace_seconds))},
                 limit_seconds=grace_seconds + ACT_SECONDS,
             )
-        except EngineRefusal as refusal:
+        except DockerRefusal as refusal:
             if refusal.status != 404:
                 raise
 
@@ -123,7 +123,7 @@ class Engine:
         query = {"stdout": "1", "stderr": "1", "tail": str(KEPT_LINES)}
         try:
             output = await self._call("GET", f"/containers/{container.id}/logs", query)
-        except EngineRefusal:
+        except DockerRefusal:
             return ()
         return last_lines([output] if container.tty else _frames(output))
 
@@ -136,17 +136,17 @@ class Engine:
         with self._translated():
             async with (
                 asyncio.timeout(LOOK_SECONDS) as limit,
-                self._exchange("GET", "/events", {"filters": json.dumps(filters)}) as answer,
+                self._exchange("GET", "/events", {"filters": json.dumps(filters)}) as response,
             ):
-                while not answer.begun and await answer.more():
+                while not response.begun and await response.more():
                     pass
-                answer.check()
+                response.check()
                 limit.reschedule(None)
                 yield None
                 while True:
-                    for line in answer.take_lines():
+                    for line in response.take_lines():
                         yield json.loads(line)
-                    if not await answer.more():
+                    if not await response.more():
                         raise ConnectionError("the event stream ended")
 
     async def _json(self, path: str, **query: str) -> Any:
@@ -165,17 +165,17 @@ class Engine:
         with self._translated():
             async with (
                 asyncio.timeout(limit_seconds),
-                self._exchange(method, path, query) as answer,
+                self._exchange(method, path, query) as response,
             ):
-                while await answer.more():
+                while await response.more():
                     pass
-                answer.check()
-                return bytes(answer.body)
+                response.check()
+                return bytes(response.body)
 
     @asynccontextmanager
     async def _exchange(
         self, method: str, path: str, query: Mapping[str, str]
-    ) -> AsyncIterator[_Answer]:
+    ) -> AsyncIterator[_Response]:
         reader, writer = await self._connect()
         try:
             target = f"{path}?{urlencode(query)}" if query else path
@@ -183,7 +183,7 @@ class Engine:
                 f"{method} {target} HTTP/1.1\r\nHost: docker\r\n"
                 "Connection: close\r\nContent-Length: 0\r\n\r\n".encode("ascii")
             )
-            yield _Answer(reader)
+            yield _Response(reader)
         finally:
             writer.transport.abort()
 
@@ -214,7 +214,7 @@ class Engine:
             raise BackendUnreachable(f"{self.address} failed: {cause}") from cause
 
 
-class _Answer:
+class _Response:
     """An HTTP answer while it is read; also the parser's callbacks."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
@@ -239,7 +239,7 @@ class _Answer:
         return True
 
     def check(self) -> None:
-        """Raise `EngineRefusal` if the engine said no. 304 is its way to say "already so"."""
+        """Raise `DockerRefusal` if the engine said no. 304 is its way to say "already so"."""
         status = self._parser.get_status_code()
         if status < 400:
             return
@@ -247,7 +247,7 @@ class _Answer:
             message = str(json.loads(self.body)["message"])
         except (ValueError, KeyError, TypeError):
             message = bytes(self.body[:500]).decode("utf-8", "replace") or f"status {status}"
-        raise EngineRefusal(status, message)
+        raise DockerRefusal(status, message)
 
     def take_lines(self) -> list[bytes]:
         """Take the complete lines out of the body."""

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import aclosing, contextmanager
 from typing import Any, cast
 
-from autostart_proxy.backends.docker.api import Engine, EngineRefusal
+from autostart_proxy.backends.docker.api import DockerClient, DockerRefusal
 from autostart_proxy.errors import BackendUnreachable
 
 _log = logging.getLogger(__name__)
@@ -69,8 +69,8 @@ class Events:
             `docker stop` or `docker kill`: their end is no crash.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, client: DockerClient) -> None:
+        self._client = client
         self._listeners: dict[Changes, str] = {}
         self._reader: asyncio.Task[None] | None = None
         self.told_to_end: set[str] = set()
@@ -97,7 +97,7 @@ class Events:
         while True:
             stood_since = None
             try:
-                async with aclosing(self._engine.events(*_KINDS)) as events:
+                async with aclosing(self._client.events(*_KINDS)) as events:
                     async for event in events:
                         if event is None:
                             stood_since = loop.time()
@@ -107,7 +107,7 @@ class Events:
                             self._wake_all()
                         else:
                             self._take(event)
-            except (BackendUnreachable, EngineRefusal) as cause:
+            except (BackendUnreachable, DockerRefusal) as cause:
                 if stood_since is not None and loop.time() - stood_since > LASTING_SECONDS:
                     pause = FIRST_PAUSE_SECONDS
                 if not told:

@@ -1,4 +1,4 @@
-"""One sleeping speech service, woken before your eyes: what `autostart-proxy demo` does.
+"""One sleeping speech service, woken before your eyes; `scripts/demo` installs what it needs.
 
 The proxy runs as its users run it, in a process of its own with a `config.json` and the command
 line; only the files are temporary.
@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import statistics
 import sys
 import tempfile
@@ -59,23 +60,10 @@ class Figures:
     asleep_seconds: float | None
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Declare the options of the subcommand."""
-    parser.add_argument("--audio", type=Path, required=True, help="recording to transcribe")
-    parser.add_argument("--model", default=None, help="model: size, hub id or folder")
-    parser.add_argument("--expect", default=None, help="fail unless these are the words")
-    parser.add_argument("--docker", type=Path, metavar="DIR", help="Compose project to use instead")
-    # The usual port is taken where a proxy is installed already.
-    free = f"127.0.0.1:{_free_port()}"
-    parser.add_argument("--listen", default=free, help="where the proxy listens (a free port)")
-    parser.add_argument("--stay", action="store_true", help="keep running afterwards")
-    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
-
-
-def main(arguments: Namespace) -> int:
+def main() -> int:
     """Run the demonstration; returns the exit status."""
     try:
-        return asyncio.run(_demo(arguments))
+        return asyncio.run(_demo(_parser().parse_args()))
     except DemoFailed as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 1
@@ -83,9 +71,23 @@ def main(arguments: Namespace) -> int:
         return 130
 
 
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(description="Wake a speech service and show what it takes.")
+    parser.add_argument("--audio", type=Path, required=True, help="recording to transcribe")
+    parser.add_argument("--model", default=None, help="model: size, hub id or folder")
+    parser.add_argument("--expect", default=None, help="fail unless these are the words")
+    parser.add_argument("--docker", type=Path, metavar="DIR", help="Compose project to use instead")
+    parser.add_argument("--listen", help="where the proxy listens (default: a free port)")
+    parser.add_argument("--stay", action="store_true", help="keep running afterwards")
+    parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
+    return parser
+
+
 async def _demo(arguments: Namespace) -> int:
     if not arguments.audio.is_file():
         raise DemoFailed(f"{arguments.audio} is not a file; name a recording with --audio")
+    # The usual port is taken where a proxy is installed already.
+    arguments.listen = arguments.listen or f"127.0.0.1:{_free_port()}"
     with tempfile.TemporaryDirectory(prefix="autostart-demo-") as name:
         folder = Path(name)
         config = folder / "config.json"
@@ -182,8 +184,6 @@ def _resolved(model: str) -> Path | str:
 
 
 def _free_port() -> int:
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -330,3 +330,7 @@ def _text(log: Path) -> str:
 def _words(text: str) -> list[str]:
     """What counts when two transcripts are compared: the words, not their dress."""
     return re.findall(r"\w+", text.lower())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,40 @@
+"""What a service can be made of: one kind of value for each backend.
+
+Two services with equal units are the same service under other limits. A new kind is a class here,
+its keys in `model`, a backend, and a line in `backends.registry`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeUnit:
+    """Containers of a Compose project.
+
+    `containers` names the services that must run; None for what `docker compose up` starts. The
+    unit listens on `host` and `port`, as the containers publish them.
+    """
+
+    folder: Path
+    containers: tuple[str, ...] | None
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommandUnit:
+    """A program, run without a shell; `env` is set on top of the proxy's own environment."""
+
+    command: tuple[str, ...]
+    cwd: Path | None
+    env: Mapping[str, str]
+    host: str
+    port: int
+
+
+Unit: TypeAlias = ComposeUnit | CommandUnit

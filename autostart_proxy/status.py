@@ -1,0 +1,69 @@
+"""What `autostart-proxy status` tells of one service, and why it is as it is, in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+from autostart_proxy.lifecycle.events import State
+from autostart_proxy.lifecycle.machine import Lifecycle
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus:
+    """One service at one moment; durations in seconds.
+
+    `leases` are the requests it serves, `held` those that wait for it. `last_start_seconds` is None
+    before the first start, `sleeps_in_seconds` where it is in use, not awake, or never sleeps.
+    """
+
+    host: str
+    name: str
+    state: str
+    since_seconds: float
+    leases: int
+    held: int
+    last_start_seconds: float | None
+    why: str
+    sleeps_in_seconds: float | None
+
+
+def status_of(host: str, name: str, life: Lifecycle[Any], now: float) -> ServiceStatus:
+    """Look at a service's lifecycle at this moment of its clock."""
+    idle_deadline = life.idle_deadline
+    return ServiceStatus(
+        host=host,
+        name=name,
+        state=life.state.value,
+        since_seconds=round(now - life.since, 3),
+        leases=len(life.flowing),
+        held=len(life.held),
+        last_start_seconds=life.last_start_seconds and round(life.last_start_seconds, 3),
+        why=why(life),
+        sleeps_in_seconds=idle_deadline and round(max(0.0, idle_deadline - now), 3),
+    )
+
+
+def why(life: Lifecycle[Any]) -> str:
+    """Why a service is in the state it is in, in a few words."""
+    match life.state:
+        case State.ADOPTING:
+            return "found running, does not answer yet"
+        case State.STOPPED | State.STOPPING:
+            return "idle" if life.failure is None else str(life.failure)
+        case State.FAILED:
+            return str(life.failure)
+        case State.STARTING:
+            return f"woken by {life.awake_because}"
+        case State.DRAINING:
+            return "put to sleep, waiting for open requests"
+        case State.READY if life.flowing:
+            return f"in use, woken by {life.awake_because}"
+        case State.READY if life.failure is not None:
+            return f"could not be put to sleep: {life.failure}"
+        case State.READY if life.policy.idle_timeout is None:
+            return "never sleeps"
+        case State.READY:
+            return f"recently used, woken by {life.awake_because}"
+        case _:
+            assert_never(life.state)
