@@ -34,7 +34,6 @@ _log = logging.getLogger(__name__)
 
 _WATCH_AGAIN_SECONDS = 1.0
 
-
 Address = tuple[str, int]
 
 
@@ -111,21 +110,17 @@ class Service:
         """Whether no lease is held or flowing."""
         return not self._life.held and not self._life.flowing
 
-    def claim(self, lease: Lease) -> Address | None:
+    def claim(self, lease: Lease) -> Address | errors.ProxyError | None:
         """Ask for the service.
 
         Returns:
-            Where to forward, as `Lease.admitted` has it; None while the service is not ready: the
-            lease is held, and `admitted` or `refused` follows.
-        Raises:
-            ProxyError: it is refused at once; there is no lease.
+            Where to forward, as `Lease.admitted` has it. None while the service is not ready: the
+            lease is held, and `admitted` or `refused` follows. An error where it is refused at
+            once: there is no lease. It is no exception, since one failure may answer thousands.
         """
         if self._life.admit(lease, self._loop.time()):
             return self._address  # no timer: what is in use does not fall asleep
-        refusal = self._tell(events.Arrived(lease), asking=lease)
-        if refusal is not None:
-            raise refusal
-        return None
+        return self._tell(events.Arrived(lease), asking=lease)
 
     def depart(self, lease: Lease) -> None:
         """End a lease: after its last byte, or because its client left while it was held."""

@@ -100,13 +100,11 @@ class FakeLease:
 
     def claims(self, service: Service) -> None:
         """Ask for the service, and note what it says at once as if it had been said later."""
-        try:
-            address = service.claim(self)
-        except errors.ProxyError as error:
-            self.refused(error)
-        else:
-            if address is not None:
-                self.admitted(address)
+        answer = service.claim(self)
+        if isinstance(answer, tuple):
+            self.admitted(answer)
+        elif answer is not None:
+            self.refused(answer)
 
 
 def logging_journal() -> Journal:

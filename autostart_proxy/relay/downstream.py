@@ -27,7 +27,7 @@ from autostart_proxy.journal import Journal
 from autostart_proxy.relay.exchange import Exchange
 from autostart_proxy.relay.peers import HELD, PIPELINED, UPSTREAM_FULL, Lease, Occupant, Service
 from autostart_proxy.relay.refusals import is_navigation
-from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Address, Pool
+from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Pool
 from autostart_proxy.status import ServiceStatus
 from autostart_proxy.wire.requests import Request, RequestReader, salvage
 
@@ -71,8 +71,8 @@ class _Nobody:
     def config(self) -> _Nobody:
         return self
 
-    def claim(self, lease: Lease) -> Address | None:
-        raise errors.UnknownHost
+    def claim(self, lease: Lease) -> errors.ProxyError:
+        return errors.UnknownHost()
 
     def depart(self, lease: Lease) -> None: ...
     def unreachable(self, lease: Lease) -> None: ...

@@ -117,15 +117,13 @@ class Exchange:
     def begin(self, early: bytes) -> None:
         """Ask the service for admission; `early` are the bytes that came behind the head."""
         self._early = early
-        try:
-            address = self.service.claim(self)
-        except errors.ProxyError as error:
-            self.refused(error)
-            return
-        if address is None:
+        answer = self.service.claim(self)
+        if isinstance(answer, tuple):
+            self.admitted(answer)
+        elif answer is None:
             self.client.pause(HELD)
         else:
-            self.admitted(address)
+            self.refused(answer)
 
     def turn_away(self, *, show_page: bool) -> None:
         """Wake the service, and answer at once that it starts; a person gets the waiting page."""
