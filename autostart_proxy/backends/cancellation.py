@@ -3,28 +3,39 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def to_the_end(call: Coroutine[Any, Any, T]) -> T:
+async def to_the_end(
+    call: Coroutine[Any, Any, T], undo: Callable[[T], Coroutine[Any, Any, None]] | None = None
+) -> T:
     """Await a call; a cancellation is delivered only once the call is over.
 
     A daemon goes on with an order whoever still listens, so to leave early would let the next
     order cross it. The call itself must have a time limit. How it ends after a cancellation is
     not told: the caller has to look at the world again anyway.
+
+    Args:
+        undo: takes back what the call gave, where a cancellation keeps anybody from having it.
     """
     task = asyncio.get_running_loop().create_task(call)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        while not task.done():
-            try:
-                await asyncio.wait([task])
-            except asyncio.CancelledError:
-                continue
-        if not task.cancelled():
-            task.exception()  # seen, so that nobody warns about it
+        await _over(task)
+        given = not task.cancelled() and task.exception() is None  # seen: nobody warns about it
+        if given and undo is not None:
+            await _over(asyncio.get_running_loop().create_task(undo(task.result())))
         raise
+
+
+async def _over(task: asyncio.Task[Any]) -> None:
+    """Wait for the end of a task, however often the waiting is cancelled."""
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError:
+            continue

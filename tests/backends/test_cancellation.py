@@ -47,6 +47,35 @@ async def test_a_cancellation_is_delivered_only_once_the_call_is_over(
     assert over
 
 
+async def test_what_a_cancellation_keeps_from_its_caller_is_taken_back_before_it_is_delivered() -> (
+    None
+):
+    may_end, may_undo, undone = asyncio.Event(), asyncio.Event(), []
+
+    async def call() -> str:
+        await may_end.wait()
+        return "a program"
+
+    async def undo(what: str) -> None:
+        await may_undo.wait()
+        undone.append(what)
+
+    waiting = asyncio.ensure_future(to_the_end(call(), undo))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    may_end.set()
+    await asyncio.sleep(0.01)
+    waiting.cancel()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    may_undo.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert undone == ["a program"]
+    assert await to_the_end(call(), undo) == "a program"
+    assert undone == ["a program"], "what its caller has is the caller's"
+
+
 async def test_a_call_that_is_cancelled_itself_is_over() -> None:
     calls: list[asyncio.Task[None] | None] = []
 

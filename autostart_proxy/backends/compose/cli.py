@@ -187,14 +187,18 @@ class ComposeFolder:
         environment = {
             name: value for name, value in os.environ.items() if name not in _OF_ONE_PROJECT
         } | {"DOCKER_HOST": self._docker_host, "PWD": str(self._folder)}
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            cwd=self._folder,
-            env=environment,
-            start_new_session=True,
+        # A call that is cancelled while the program is being started must not leave it running.
+        process = await to_the_end(
+            asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                cwd=self._folder,
+                env=environment,
+                start_new_session=True,
+            ),
+            undo=_end,
         )
         complaint = Tail()
         try:
