@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ctranslate2 import StorageView  # type: ignore[attr-defined]
-from faster_whisper_engine.batching import SharedModel
+from faster_whisper_engine.shared_model import SharedModel
 
 
 class Watched:

@@ -15,11 +15,11 @@ import uvicorn
 from fastapi import APIRouter
 from numpy.typing import NDArray
 from speech_service.app import create_app
-from speech_service.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard
-from speech_service.errors import ModelNotFound
+from speech_service.contract.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard
+from speech_service.contract.errors import ModelNotFound
+from speech_service.contract.settings import Settings
+from speech_service.contract.transcript import Options, Progress, Segment, Summary, Word
 from speech_service.routes import legacy, live, realtime
-from speech_service.settings import Settings
-from speech_service.transcript import Options, Progress, Segment, Summary, Word
 
 
 def words(*texts: str, start: float = 0.0, each: float = 0.5) -> tuple[Word, ...]:

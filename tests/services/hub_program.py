@@ -16,35 +16,35 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from whisperx_engine import hub
+from whisperx_engine import sources
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked; an error of the engine is an answer as well."""
     from pydantic import SecretStr
-    from speech_service.errors import ModelUnavailable
+    from speech_service.contract.errors import ModelUnavailable
 
     token = SecretStr(os.environ.get("HF_TOKEN", ""))
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     models = Path(question["models"])
     try:
         if model := question.get("diarization"):
-            return {"folder": str(hub.diarization_folder(model, token, offline, models))}
+            return {"folder": str(sources.diarization_folder(model, token, offline, models))}
         if language := question.get("alignment"):
             directory = question["directory"] and Path(question["directory"])
-            source = hub.alignment_source(language, directory, token, offline, models)
+            source = sources.alignment_source(language, directory, token, offline, models)
             return {"name": source.model_name, "dir": source.model_dir}
         if address := question.get("weights"):
             import torch.hub
 
-            with hub.translated(address):
+            with sources.translated(address):
                 return dict(torch.hub.load_state_dict_from_url(address))
         from huggingface_hub import hf_hub_download
 
-        with hub.translated(question["while_loading"]):
-            secret = hub.well_formed(token)
+        with sources.translated(question["while_loading"]):
+            secret = sources.well_formed(token)
             return {"file": hf_hub_download(question["file"], "pytorch_model.bin", token=secret)}
-    except hub.NoAlignmentModel as error:
+    except sources.NoAlignmentModel as error:
         return {"impossible": str(error)}
     except ModelUnavailable as error:
         logging.getLogger("test").exception("refused")
@@ -52,6 +52,6 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    hub.prepare_environment()
+    sources.prepare_environment()
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
     print(json.dumps(answer(json.loads(sys.argv[1]))))

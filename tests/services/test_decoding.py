@@ -13,11 +13,11 @@ import httpx
 import pysubs2
 import pytest
 from faster_whisper_engine import engine as engine_module
-from faster_whisper_engine.batching import SharedModel
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import EngineSettings
-from speech_service.cues import MAX_CHARACTERS, MAX_SECONDS
-from speech_service.service import Job
+from faster_whisper_engine.shared_model import SharedModel
+from speech_service.http.cues import MAX_CHARACTERS, MAX_SECONDS
+from speech_service.work.service import Job
 from tokenizers import Tokenizer
 
 from .decoder import Patient, Watched

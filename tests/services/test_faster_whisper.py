@@ -26,11 +26,11 @@ from faster_whisper_engine import recognizer as recognizer_module
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import EngineSettings
 from numpy.typing import NDArray
-from speech_service import windows as window_module
-from speech_service.audio import MediaFile
-from speech_service.cues import MAX_CHARACTERS, MAX_SECONDS
-from speech_service.transcript import Options, Segment, Summary
-from speech_service.windows import windows
+from speech_service.contract.transcript import Options, Segment, Summary
+from speech_service.http.cues import MAX_CHARACTERS, MAX_SECONDS
+from speech_service.media import windows as window_module
+from speech_service.media.audio import MediaFile
+from speech_service.media.windows import windows
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 

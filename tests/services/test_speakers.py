@@ -8,12 +8,19 @@ from dataclasses import replace
 import pysubs2
 import pytest
 import webvtt
-from speech_service import formats
-from speech_service.engine import Abilities
-from speech_service.transcript import Progress, Segment, Speakers, Stage, Summary, Transcript
+from speech_service.contract.engine import Abilities
+from speech_service.contract.transcript import (
+    Progress,
+    Segment,
+    Speakers,
+    Stage,
+    Summary,
+    Transcript,
+)
+from speech_service.http import formats
 
 from .harness import FakeEngine, segment, serve
-from .test_openai_routes import PATH, client_of, error_of, file
+from .speech_service.routes.test_openai import PATH, client_of, error_of, file
 
 ANNA, BERT = "SPEAKER_00", "SPEAKER_01"
 

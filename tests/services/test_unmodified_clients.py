@@ -24,9 +24,9 @@ from websockets.sync.client import connect
 from tests.end_to_end.parts import plain_engine
 from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401 - fixture
 
+from .speech_service.routes.test_openai import client_at
 from .test_engine_image import image  # noqa: F401 - fixture
 from .test_faster_whisper import ALL, Sample, plain
-from .test_openai_routes import client_at
 from .test_whisper_live_client import client, heard_by  # noqa: F401 - fixture
 
 pytestmark = pytest.mark.docker

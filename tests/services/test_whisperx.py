@@ -27,8 +27,8 @@ from tests.speech.synthesis import Speech, write_wav
 
 from . import media
 from .harness import wait_until
+from .speech_service.routes.test_openai import client_of, error_of
 from .test_engine_readme import output_of
-from .test_openai_routes import client_of, error_of
 from .whisperx import SHIPPED, SPEECH, Container, docker, models, running
 
 pytestmark = pytest.mark.docker

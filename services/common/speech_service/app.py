@@ -17,13 +17,13 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from . import __version__
-from .engine import Engine
-from .errors import SpeechError
+from .contract.engine import Engine
+from .contract.errors import SpeechError
+from .contract.settings import Settings
+from .http.serving import Access, BearerAuth, ClientLeft, error_response, translated
 from .routes import models, openai, page, state
 from .routes.docs import add_docs
-from .service import SpeechService
-from .serving import Access, BearerAuth, ClientLeft, error_response, translated
-from .settings import Settings
+from .work.service import SpeechService
 
 THREADS = "speech"
 """What the names of the threads that do the work begin with."""

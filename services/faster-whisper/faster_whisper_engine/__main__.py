@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 
-from speech_service.startup import lasting_imports
+from speech_service.process.startup import lasting_imports
 
 
 def run() -> int:
     """Import the service and serve; return the exit status."""
     with lasting_imports():
-        from speech_service.server import main
+        from speech_service.http.server import main
 
         from .app import create
         from .settings import EngineSettings

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from speech_service.engine import ModelCard
-from speech_service.errors import ModelNotFound, ModelUnavailable
+from speech_service.contract.engine import ModelCard
+from speech_service.contract.errors import ModelNotFound, ModelUnavailable
 
 from .settings import EngineSettings
 

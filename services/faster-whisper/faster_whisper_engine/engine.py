@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speech_service.engine import Abilities, Borrow, ModelCard
-from speech_service.errors import ModelUnavailable
+from speech_service.contract.engine import Abilities, Borrow, ModelCard
+from speech_service.contract.errors import ModelUnavailable
 
-from .batching import SharedModel
 from .catalog import Catalog
 from .cpus import available_cpus
 from .recognizer import WhisperRecognizer
 from .settings import ComputeType, Device, EngineSettings
+from .shared_model import SharedModel
 from .voice import spans
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class FasterWhisper:
-    """The engine: see `speech_service.engine.Engine`.
+    """The engine: see `speech_service.contract.engine.Engine`.
 
     Args:
         settings: of the environment.

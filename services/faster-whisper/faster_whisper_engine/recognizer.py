@@ -6,9 +6,9 @@ from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from speech_service.engine import SAMPLE_RATE, Item
-from speech_service.transcript import Options, Segment, Summary, Word
-from speech_service.windows import Window, windows
+from speech_service.contract.engine import SAMPLE_RATE, Item
+from speech_service.contract.transcript import Options, Segment, Summary, Word
+from speech_service.media.windows import Window, windows
 
 from .voice import Voice
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from pydantic import AliasChoices, Field
-from speech_service.settings import Settings
+from speech_service.contract.settings import Settings
 
 
 def _names(name: str) -> AliasChoices:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from speech_service.engine import SAMPLE_RATE
-from speech_service.transcript import VoiceActivity
+from speech_service.contract.engine import SAMPLE_RATE
+from speech_service.contract.transcript import VoiceActivity
 
 if TYPE_CHECKING:
     import faster_whisper.transcribe as library

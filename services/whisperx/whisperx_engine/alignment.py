@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from speech_service.transcript import Segment, Word
+from speech_service.contract.transcript import Segment, Word
 
-from .batched import Stretch
+from .pipeline import Stretch
 from .watching import Report
 
 if TYPE_CHECKING:

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
-from speech_service.errors import ModelUnavailable, SpeechError
+from speech_service.contract.errors import ModelUnavailable, SpeechError
 
-from . import hub
+from . import sources
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _REFERENCE = re.compile(r":\s*['\"]?([A-Za-z0-9][\w.-]*/[\w.-]+)['\"]?\s*$", re.
 
 
 def bake(word: str, models: Path, token: SecretStr | None) -> None:
-    """Put one model under `models`, laid out as `hub` expects it.
+    """Put one model under `models`, laid out as `sources` expects it.
 
     Raises:
         SpeechError: it cannot be had; the message says what to do.
@@ -59,8 +59,8 @@ def _whisper(name: str, folder: Path, token: SecretStr | None) -> None:
 
     if "/" not in name and name not in available_models():
         raise SpeechError(f"{name!r} is neither a size of Whisper nor a hub id")
-    with hub.translated(name):
-        download_model(name, output_dir=str(folder), use_auth_token=hub.well_formed(token))
+    with sources.translated(name):
+        download_model(name, output_dir=str(folder), use_auth_token=sources.well_formed(token))
     # What the library remembers of a download, should it go on another time.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
@@ -70,19 +70,19 @@ def _alignment(language: str, models: Path, token: SecretStr | None) -> None:
     from whisperx.alignment import load_align_model
 
     try:
-        source = hub.alignment_source(language, None, token, False, models)
-    except hub.NoAlignmentModel as error:
+        source = sources.alignment_source(language, None, token, False, models)
+    except sources.NoAlignmentModel as error:
         raise SpeechError(str(error)) from error
     found = Path(source.model_name)
     if found.is_dir():
         _copy(found, models / "alignment" / language)
         return
-    with hub.translated(f"the alignment model of {language!r}"):
+    with sources.translated(f"the alignment model of {language!r}"):
         load_align_model(language, "cpu", source.model_name, str(models / "alignment"))
 
 
 def _diarization(name: str, models: Path, token: SecretStr | None) -> None:
-    found = hub.diarization_folder(name, token, False, models)
+    found = sources.diarization_folder(name, token, False, models)
     elsewhere = _REFERENCE.findall((found / "config.yaml").read_text(encoding="utf-8"))
     if elsewhere:
         raise SpeechError(
@@ -108,7 +108,7 @@ def _copy(found: Path, folder: Path) -> None:
 
 def main(words: list[str]) -> int:
     """Bake all models; return the exit status."""
-    hub.prepare_environment()
+    sources.prepare_environment()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     token = SecretStr(SECRET.read_text(encoding="utf-8")) if SECRET.is_file() else None
     with tempfile.TemporaryDirectory() as cache:
@@ -117,7 +117,7 @@ def main(words: list[str]) -> int:
         for word in words:
             log.info("baking %s", word)
             try:
-                bake(word, hub.MODELS, token)
+                bake(word, sources.MODELS, token)
             except SpeechError as error:
                 print(f"{word}: {error.message}", file=sys.stderr)
                 return 1

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from speech_service.transcript import Segment, Speakers, Word
+from speech_service.contract.transcript import Segment, Speakers, Word
 
 from .watching import Report
 

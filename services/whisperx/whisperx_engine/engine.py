@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from faster_whisper_engine.cpus import available_cpus
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import Device
-from speech_service.engine import Abilities, Borrow, ModelCard
+from speech_service.contract.engine import Abilities, Borrow, ModelCard
 
-from . import diarization, hub, libraries, punkt
+from . import diarization, libraries, punkt, sources
 from .alignment import Aligner
-from .batched import BatchedWhisper
 from .diarization import Diarizer
+from .pipeline import BatchedWhisper
 from .recognizer import WhisperXRecognizer
 from .settings import WhisperXSettings
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class WhisperX:
-    """The engine: see `speech_service.engine.Engine`.
+    """The engine: see `speech_service.contract.engine.Engine`.
 
     Whisper's own models are those of the plain engine, found, fetched and loaded by it.
     """
@@ -34,13 +34,13 @@ class WhisperX:
 
     def __init__(self, settings: WhisperXSettings) -> None:
         self._settings = settings
-        self._whisper = FasterWhisper(settings, hub.whisper_models())
+        self._whisper = FasterWhisper(settings, sources.whisper_models())
         self._threads = settings.cpu_threads or available_cpus()
         self.default_model = self._whisper.default_model
 
     def prepare(self, borrow: Borrow) -> None:
         """Import what plain transcription needs; the rest takes seconds and comes later."""
-        hub.prepare_environment()
+        sources.prepare_environment()
         self._borrow = borrow
         self._whisper.prepare(borrow)
 
@@ -103,12 +103,14 @@ class WhisperX:
 
     def _diarization_folder(self) -> Path:
         settings = self._settings
-        return hub.diarization_folder(settings.diarize_model, settings.hf_token, settings.offline)
+        return sources.diarization_folder(
+            settings.diarize_model, settings.hf_token, settings.offline
+        )
 
-    def _alignment_source(self, language: str) -> hub.AlignmentSource:
+    def _alignment_source(self, language: str) -> sources.AlignmentSource:
         libraries.imported(self._threads)
         settings = self._settings
-        return hub.alignment_source(
+        return sources.alignment_source(
             language, settings.align_model_dir, settings.hf_token, settings.offline
         )
 
@@ -118,7 +120,7 @@ class WhisperX:
 
         punkt.provide()
         device = self._device()
-        with hub.translated(f"the alignment model of {language!r}"):
+        with sources.translated(f"the alignment model of {language!r}"):
             model, metadata = load_align_model(
                 language,
                 device,
@@ -132,11 +134,11 @@ class WhisperX:
         libraries.imported(self._threads)
         from whisperx.diarize import DiarizationPipeline
 
-        with hub.translated(self._settings.diarize_model):
+        with sources.translated(self._settings.diarize_model):
             return Diarizer(
                 DiarizationPipeline(
                     model_name=str(folder),
-                    token=hub.well_formed(self._settings.hf_token),
+                    token=sources.well_formed(self._settings.hf_token),
                     device=self._device(),
                 )
             )

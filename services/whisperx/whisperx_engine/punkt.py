@@ -14,7 +14,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from .hub import MODELS
+from .sources import MODELS
 
 _ABBREVIATIONS = {
     "czech": "atd atp apod např mj tj tzv resp prof dr ing mgr č str sv",

@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from faster_whisper_engine.recognizer import WhisperRecognizer
-from speech_service.engine import SAMPLE_RATE, Borrow, Item
-from speech_service.transcript import Options, Progress, Segment, Speakers, Stage, Summary
+from speech_service.contract.engine import SAMPLE_RATE, Borrow, Item
+from speech_service.contract.transcript import Options, Progress, Segment, Speakers, Stage, Summary
 
 from . import alignment, diarization
-from .batched import BatchedWhisper, Stretch
-from .hub import NoAlignmentModel
+from .pipeline import BatchedWhisper, Stretch
+from .sources import NoAlignmentModel
 from .watching import Report, watched
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
-from speech_service import formats
-from speech_service.audio import MediaFile
-from speech_service.errors import SPEECH_ERRORS
-from speech_service.forms import SpeakerFields, openapi_body, parse
+from speech_service.contract.errors import SPEECH_ERRORS
+from speech_service.contract.settings import LanguageCode, Settings
+from speech_service.contract.transcript import Options, Progress, Segment, Transcript, Word
+from speech_service.http import formats
+from speech_service.http.forms import SpeakerFields, openapi_body, parse
+from speech_service.http.serving import unless_client_leaves
+from speech_service.http.sse import EventStream, event
+from speech_service.http.upload import read_form
+from speech_service.media.audio import MediaFile
 from speech_service.routes import Service
-from speech_service.service import Job
-from speech_service.serving import unless_client_leaves
-from speech_service.settings import LanguageCode, Settings
-from speech_service.sse import EventStream, event
-from speech_service.transcript import Options, Progress, Segment, Transcript, Word
-from speech_service.upload import read_form
+from speech_service.work.service import Job
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -106,7 +106,7 @@ async def transcribe(request: Request, service: Service) -> Response:
     With `stream=true` the answer is server-sent events: `progress` with stage and fraction,
     `segment` for each sentence once it is final, `done` with the whole answer as `result`.
     """
-    service.jobs.check()
+    service.turns.check()
     limit = service.settings.max_upload_bytes
     upload, fields = await read_form(request, limit, ("file", "audio_file"))
     fields = {**request.query_params, **fields}

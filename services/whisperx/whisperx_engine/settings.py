@@ -16,7 +16,7 @@ class WhisperXSettings(EngineSettings):
     """The variables of the service.
 
     `batch_size` 0 adapts to the memory there is; `align_model_dir` and `diarize_model` are
-    described in `hub`. Recordings with words or speakers are held in memory as a whole, so
+    described in `sources`. Recordings with words or speakers are held in memory as a whole, so
     `max_audio_seconds` and `max_jobs` are lower than elsewhere: four hours take 0.9 GB.
     """
 

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
 from speech_service.app import THREADS
-from speech_service.transcript import Progress, Stage
+from speech_service.contract.transcript import Progress, Stage
 
 T = TypeVar("T")
 

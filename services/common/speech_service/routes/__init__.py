@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import Depends
 from starlette.requests import HTTPConnection
 
-from ..service import SpeechService
+from ..work.service import SpeechService
 
 
 def _service(connection: HTTPConnection) -> SpeechService:

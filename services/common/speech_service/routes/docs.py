@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ..errors import Unauthorized, described
+from ..contract.errors import Unauthorized, described
 
 router = APIRouter(include_in_schema=False)
 

@@ -20,17 +20,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from .. import formats
-from ..audio import MediaFile, RawFile, Recording
-from ..errors import SPEECH_ERRORS, NotFound, SpeechError
-from ..forms import openapi_body, openapi_file, parse
-from ..languages import NAMES
-from ..remote import fetch
-from ..service import SpeechService
-from ..serving import translated, unless_client_leaves
-from ..settings import LanguageCode
-from ..transcript import Options, Transcript, VoiceActivity
-from ..upload import Upload, read_form
+from ..contract.errors import SPEECH_ERRORS, NotFound, SpeechError
+from ..contract.languages import NAMES
+from ..contract.settings import LanguageCode
+from ..contract.transcript import Options, Transcript, VoiceActivity
+from ..http import formats
+from ..http.forms import openapi_body, openapi_file, parse
+from ..http.serving import translated, unless_client_leaves
+from ..http.upload import Upload, read_form
+from ..media.audio import MediaFile, RawFile, Recording
+from ..media.remote import fetch
+from ..work.service import SpeechService
 from . import Service
 
 
@@ -124,7 +124,7 @@ _PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
 )
 async def transcribe(request: Request, service: Service) -> Response:
     """Answer text, segments and what is known of the recording in one object."""
-    service.jobs.check()
+    service.turns.check()
     upload, fields = await read_form(request, service.settings.max_upload_bytes)
     form = upload.checked(lambda: parse(PlainForm, fields))
     return await _plain(request, service, form, MediaFile(upload.file), upload.filename)
@@ -139,7 +139,7 @@ async def transcribe_url(form: UrlForm, request: Request, service: Service) -> R
     """Fetch a public address and answer as `/transcribe`; needs `ALLOW_URL=1`."""
     if not service.settings.allow_url:
         raise NotFound("fetching addresses is switched off; set ALLOW_URL=1 to allow it")
-    service.jobs.check()
+    service.turns.check()
     fetching = asyncio.to_thread(fetch, form.url, service.settings.max_upload_bytes)
     recording = MediaFile(await unless_client_leaves(request, fetching))
     return await _plain(request, service, form, recording, form.url.rpartition("/")[2])
@@ -212,7 +212,7 @@ async def asr_transcribe(
     query: Annotated[AsrQuery, Query()], request: Request, service: Service
 ) -> Response:
     """Answer the transcript as an attachment, always `text/plain`."""
-    service.jobs.check()
+    service.turns.check()
     upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
     options = Options(
         task=query.task,
@@ -271,7 +271,7 @@ async def detect_language(
     request: Request, service: Service, encode: bool = True
 ) -> dict[str, str | float]:
     """Answer the language of the first half minute of speech."""
-    service.jobs.check()
+    service.turns.check()
     upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
     working = service.transcribe(_recording(upload, encode), None, Options(language_only=True))
     summary = (await unless_client_leaves(request, working)).summary

@@ -19,15 +19,15 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from .. import formats
-from ..errors import InvalidField, QueueFull, SpeechError
-from ..formats import ResponseFormat
-from ..forms import parse
-from ..live import Failed, Heard, LiveSession, Pace
-from ..service import SpeechService
-from ..serving import chosen_protocol
-from ..settings import LanguageCode
-from ..transcript import Options, Segment, Transcript
+from ..contract.errors import InvalidField, QueueFull, SpeechError
+from ..contract.settings import LanguageCode
+from ..contract.transcript import Options, Segment, Transcript
+from ..http import formats
+from ..http.formats import ResponseFormat
+from ..http.forms import parse
+from ..http.serving import chosen_protocol
+from ..work.live import Failed, Heard, LiveSession, Pace
+from ..work.service import SpeechService
 from . import Service
 
 if TYPE_CHECKING:

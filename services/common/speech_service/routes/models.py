@@ -9,11 +9,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
-from ..engine import ModelCard
-from ..errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable, described
-from ..service import SpeechService
-from ..serving import translated
-from ..sse import event
+from ..contract.engine import ModelCard
+from ..contract.errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable, described
+from ..http.serving import translated
+from ..http.sse import event
+from ..work.service import SpeechService
 from . import Service
 
 router = APIRouter(tags=["models"])

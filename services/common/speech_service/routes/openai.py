@@ -12,16 +12,16 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from .. import formats
-from ..audio import MediaFile
-from ..errors import SPEECH_ERRORS, InvalidRequest
-from ..formats import ResponseFormat
-from ..forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
-from ..service import SpeechService
-from ..serving import unless_client_leaves
-from ..sse import EventStream, openai_events, segment_events
-from ..transcript import Transcript
-from ..upload import read_form
+from ..contract.errors import SPEECH_ERRORS, InvalidRequest
+from ..contract.transcript import Transcript
+from ..http import formats
+from ..http.formats import ResponseFormat
+from ..http.forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
+from ..http.serving import unless_client_leaves
+from ..http.sse import EventStream, openai_events, segment_events
+from ..http.upload import read_form
+from ..media.audio import MediaFile
+from ..work.service import SpeechService
 from . import Service
 
 router = APIRouter(tags=["OpenAI audio"])
@@ -79,7 +79,7 @@ async def _speech(
     kind: type[TranscriptionForm] | type[TranslationForm],
     stream_format: str | None,
 ) -> Response:
-    service.jobs.check()
+    service.turns.check()
     upload, fields = await read_form(request, service.settings.max_upload_bytes)
     asked = upload.checked(lambda: _asked(service, parse(kind, fields)))
     starting = service.submit(MediaFile(upload.file), asked.model, asked.options)

@@ -10,9 +10,9 @@ from importlib.resources import files
 from fastapi import APIRouter
 from starlette.responses import HTMLResponse
 
-from ..engine import Abilities
-from ..errors import NotFound
-from ..languages import NAMES
+from ..contract.engine import Abilities
+from ..contract.errors import NotFound
+from ..contract.languages import NAMES
 from . import Service
 
 router = APIRouter()

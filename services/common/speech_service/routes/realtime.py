@@ -18,14 +18,14 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
-from ..audio import StreamResampler
-from ..errors import InvalidField, InvalidRequest, QueueFull, SpeechError
-from ..formats import duration_usage
-from ..forms import parse
-from ..live import Failed, Heard, LiveSession, Pace, SpeechStarted, SpeechStopped
-from ..service import SpeechService
-from ..settings import LanguageCode
-from ..transcript import Options, Transcript
+from ..contract.errors import InvalidField, InvalidRequest, QueueFull, SpeechError
+from ..contract.settings import LanguageCode
+from ..contract.transcript import Options, Transcript
+from ..http.formats import duration_usage
+from ..http.forms import parse
+from ..media.audio import StreamResampler
+from ..work.live import Failed, Heard, LiveSession, Pace, SpeechStarted, SpeechStopped
+from ..work.service import SpeechService
 from . import Service
 from .live import TRY_AGAIN_LATER, converse
 

@@ -1,0 +1,116 @@
+"""Settings every engine shares, read from the environment.
+
+Old and new names of a variable both work; an empty variable counts as unset, because Compose files
+pass `API_KEY=` through.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+
+from ..http.formats import ResponseFormat
+from .languages import code_of
+
+NEVER = -1.0
+"""Value of `ttl` that keeps a model in memory."""
+
+
+def known_language(value: str) -> str:
+    """Return the code of a language, or raise ValueError with the cure."""
+    code = code_of(value)
+    if code is None:
+        raise ValueError(f"unknown language {value[:40]!r}; use an ISO 639-1 code such as 'en'")
+    return code
+
+
+LanguageCode = Annotated[str, AfterValidator(known_language)]
+
+
+class Settings(BaseSettings):
+    """What the shared service needs to know; engines add their own fields.
+
+    `ttl` is in seconds: -1 never unloads a model, 0 unloads it at once after use.
+    """
+
+    model_config = SettingsConfigDict(
+        env_ignore_empty=True, extra="ignore", populate_by_name=True, frozen=True
+    )
+
+    host: str = Field(default="127.0.0.1", validation_alias="UVICORN_HOST")
+    port: int = Field(default=8000, ge=0, le=65535, validation_alias="UVICORN_PORT")
+    root_path: str = Field(default="", validation_alias="UVICORN_ROOT_PATH")
+    shutdown_seconds: int = Field(
+        default=25, ge=0, validation_alias="UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN"
+    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], BeforeValidator(str.lower)
+    ] = "info"
+    api_key: SecretStr | None = None
+    allow_origins: list[str] = []
+    enable_ui: bool = True
+
+    default_language: LanguageCode | None = None
+    default_response_format: ResponseFormat = ResponseFormat.JSON
+
+    ttl: float = Field(
+        default=300.0, ge=-1, validation_alias=AliasChoices("WHISPER__TTL", "WHISPER_TTL")
+    )
+    num_workers: int = Field(
+        default=1,
+        ge=1,
+        validation_alias=AliasChoices("WHISPER__NUM_WORKERS", "WHISPER_NUM_WORKERS"),
+    )
+    preload_models: list[str] = []
+    model_aliases: dict[str, str] = {}
+
+    max_upload_bytes: int = Field(default=500_000_000, ge=1)
+    max_audio_seconds: float = Field(default=36_000.0, gt=0)
+    max_jobs: int = Field(default=1, ge=1)
+    max_queued: int = Field(default=16, ge=0)
+    max_live_sessions: int = Field(default=8, ge=0)
+    allow_url: bool = False
+
+    @property
+    def jobs(self) -> int:
+        """Transcriptions that run at the same time: no worker stays without one."""
+        return max(self.max_jobs, self.num_workers)
+
+
+S = TypeVar("S", bound=Settings)
+
+
+class BadSettings(Exception):
+    """The environment holds a value that cannot be used; one line per variable."""
+
+
+def read_environment(kind: type[S]) -> S:
+    """Return the settings of the environment.
+
+    Raises:
+        BadSettings: with the name of each variable at fault and what is wrong with it; the value
+            itself is not repeated, as it may be a secret.
+    """
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = (f"{_variable(item['loc'])}: {item['msg']}" for item in error.errors())
+        raise BadSettings("\n".join(lines)) from None
+    except SettingsError as error:
+        field = re.search(r'field "(\w+)"', str(error))
+        name = _variable((field[1] if field else "a variable",))
+        raise BadSettings(f'{name}: must be JSON, such as ["a", "b"]') from None
+
+
+def _variable(location: tuple[Any, ...]) -> str:
+    return str(location[0]).upper()

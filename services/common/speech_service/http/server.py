@@ -1,0 +1,73 @@
+"""Runs a speech service under uvicorn: binds first, ends cleanly on SIGTERM."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from ..app import THREADS
+from ..contract.settings import BadSettings, S, read_environment
+from ..process import logs
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that exits with 0 after a SIGTERM.
+
+    Uvicorn raises the signal again once it has shut down, so that a supervisor sees a kill; here
+    an orderly end is the expected one.
+    """
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        originals = {
+            number: signal.signal(number, self.handle_exit)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+        try:
+            yield
+        finally:
+            for number, handler in originals.items():
+                signal.signal(number, handler)
+
+
+def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
+    """Serve until told to stop; return the exit status (2: the settings are unusable).
+
+    Args:
+        kind: the engine's settings.
+        create: makes the application from them; must not import anything heavy.
+    """
+    try:
+        settings = read_environment(kind)
+    except BadSettings as error:
+        print(error, file=sys.stderr)
+        return 2
+    logs.configure(settings.log_level)
+    config = uvicorn.Config(
+        create(settings),
+        host=settings.host,
+        port=settings.port,
+        root_path=settings.root_path,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+        ws_max_size=16 << 20,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+    server = Server(config)
+    server.run()
+    status = 0 if server.started else 1
+    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+        # A decoder cannot be interrupted, and the interpreter would wait for it. Its client has
+        # been told already.
+        logging.shutdown()
+        os._exit(status)
+    return status

@@ -1,0 +1,310 @@
+"""Uploaded bytes to samples, within limits: PyAV (FFmpeg's libraries) fed from an open file.
+
+FFmpeg opens playlists, and playlists open other files and addresses. So it is told which container
+formats may be tried, it may follow no protocol but the file it was given, and it never learns the
+name a client gave. Length is limited twice: `probe` walks the packets before any work is queued,
+and `decode` counts samples, because what a header or a packet declares may be a lie.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Protocol, cast
+
+from ..contract.engine import SAMPLE_RATE
+from ..contract.errors import NoAudio, NotAudio, TooLong
+
+if TYPE_CHECKING:
+    import av
+    import numpy as np
+    from av.audio.frame import AudioFrame
+    from av.audio.resampler import AudioResampler
+    from numpy.typing import NDArray
+
+    Packet = av.packet.Packet[av.AudioStream]
+
+# Names of FFmpeg demuxers. None of them opens a second file.
+_FORMATS = (
+    "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska",
+    "mov", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav",
+)  # fmt: skip
+_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_FORMATS)}
+
+_PATIENCE_SECONDS = 3.0
+"""How long FFmpeg may look for the next packet of audio."""
+
+_BLOCK = 500_000
+"""Samples resampled at once; frames are often tiny, and each call has its price."""
+
+
+class Recording(Protocol):
+    """Something that can be heard once; whoever holds it closes it."""
+
+    def probe(self, max_seconds: float) -> float:
+        """Check, before any work is queued, that there is audio and not too much of it.
+
+        Args:
+            max_seconds: limit on the time the audio plays.
+        Returns:
+            Seconds, as far as they are declared.
+        Raises:
+            NotAudio: the format is none of those accepted.
+            NoAudio: there is no audio stream, or its beginning cannot be decoded.
+            TooLong: it plays longer than `max_seconds`.
+        """
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """Yield blocks of mono samples at `SAMPLE_RATE`; errors as `probe`."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
+class MediaFile:
+    """An audio or video file.
+
+    Args:
+        file: seekable; closed by `close`.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`."""
+        reader = _Reader(self._file)
+        with _open(reader) as container:
+            stream = _audio_stream(container)
+            if (container.duration or 0) > max_seconds * 1_000_000:
+                raise _too_long(max_seconds)
+            seconds, heard = 0.0, False
+            for packet in _packets(container, stream, reader):
+                heard = heard or any(frame.samples for frame in _frames(packet))
+                if packet.duration and packet.time_base:
+                    seconds += float(packet.duration * packet.time_base)
+                if seconds > max_seconds:
+                    raise _too_long(max_seconds)
+            if not heard:
+                raise _nothing_decodes()
+        return seconds
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`; damaged packets are left out."""
+        samples = 0
+        reader = _Reader(self._file)
+        with _open(reader) as container:
+            packets = _packets(container, _audio_stream(container), reader)
+            for block in _resampled(frame for packet in packets for frame in _frames(packet)):
+                samples += len(block)
+                if samples > max_seconds * SAMPLE_RATE:
+                    raise _too_long(max_seconds)
+                yield block
+        if not samples:
+            raise _nothing_decodes()
+
+    def close(self) -> None:
+        """See `Recording.close`."""
+        self._file.close()
+
+
+class RawFile:
+    """Bare samples without a header: signed 16 bit, little endian, mono, 16 kHz.
+
+    Args:
+        file: read from its start; closed by `close`.
+        size: bytes in it.
+    """
+
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self._size = size
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`; any bytes are samples."""
+        seconds = self._size / (2 * SAMPLE_RATE)
+        if seconds > max_seconds:
+            raise _too_long(max_seconds)
+        if self._size < 2:
+            raise _nothing_decodes()
+        return seconds
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`."""
+        import numpy as np
+
+        self._file.seek(0)
+        while data := self._file.read(2 * _BLOCK):
+            yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16, copy=False)
+
+    def close(self) -> None:
+        """See `Recording.close`."""
+        self._file.close()
+
+
+class Samples:
+    """Samples in memory, as live sessions gather them.
+
+    Args:
+        samples: mono at `SAMPLE_RATE`; not empty.
+    """
+
+    def __init__(self, samples: NDArray[np.int16]) -> None:
+        self._samples = samples
+
+    def probe(self, max_seconds: float) -> float:
+        """See `Recording.probe`; the session that gathered them limits their length."""
+        return len(self._samples) / SAMPLE_RATE
+
+    def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        """See `Recording.decode`."""
+        yield self._samples
+
+    def close(self) -> None:
+        """See `Recording.close`."""
+
+
+class StreamResampler:
+    """Converts a stream of mono samples to `SAMPLE_RATE`, block by block.
+
+    Args:
+        rate: samples per second that come in.
+    """
+
+    def __init__(self, rate: int) -> None:
+        import av
+
+        self._rate = rate
+        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+
+    def convert(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Return what a block of samples becomes; a few stay behind until the next one."""
+        import av
+        import numpy as np
+
+        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+        frame.sample_rate = self._rate
+        blocks = list(_blocks(self._resampler, frame))
+        return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
+
+
+class _Reader:
+    """A file as FFmpeg reads it: one that seems to end where nothing worth waiting for comes.
+
+    Some demuxers take rubbish behind the audio for millions of empty chunks.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._file.seek(0)
+        self.be_patient()
+
+    def be_patient(self) -> None:
+        """Begin to wait for the next packet."""
+        self._deadline = time.monotonic() + _PATIENCE_SECONDS
+
+    def read(self, size: int) -> bytes:
+        """See `io.RawIOBase.read`."""
+        return self._file.read(size) if time.monotonic() < self._deadline else b""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See `io.IOBase.seek`."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """See `io.IOBase.tell`."""
+        return self._file.tell()
+
+
+def _open(file: _Reader) -> av.container.InputContainer:
+    import av
+
+    try:
+        return av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
+    except (av.error.FFmpegError, ValueError) as error:
+        raise NotAudio(
+            "the file is no audio or video format that is accepted; send wav, mp3, flac, ogg, "
+            "opus, m4a, mp4, webm, mkv, aac, aiff or wma",
+            "file",
+        ) from error
+
+
+def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
+    if not container.streams.audio:
+        raise NoAudio("the file has no audio stream", "file")
+    stream = container.streams.audio[0]
+    if stream.codec_context is None:
+        raise NoAudio("the codec of the audio stream is unknown", "file")
+    return stream
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.AudioStream, reader: _Reader
+) -> Iterator[Packet]:
+    """Yield packets until the end or the first place that cannot be read past."""
+    import av
+
+    packets = container.demux(stream)
+    try:
+        while True:
+            # Whoever takes the packets may have taken his time over the last one.
+            reader.be_patient()
+            packet = next(packets, None)
+            if packet is None:
+                return
+            yield packet
+    except av.error.FFmpegError:
+        return
+
+
+def _frames(packet: Packet) -> list[AudioFrame]:
+    """Decode one packet; a damaged one gives nothing."""
+    import av
+
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError:
+        return []
+
+
+def _resampled(frames: Iterator[AudioFrame]) -> Iterator[NDArray[np.int16]]:
+    """Convert frames to blocks of 16 kHz mono; a change of format in the middle is followed."""
+    for _, run in itertools.groupby(frames, key=_layout):
+        yield from _resampled_run(run)
+
+
+def _layout(frame: AudioFrame) -> tuple[str, str, int]:
+    return frame.format.name, frame.layout.name, frame.sample_rate
+
+
+def _resampled_run(frames: Iterator[AudioFrame]) -> Iterator[NDArray[np.int16]]:
+    import av
+
+    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+    fifo = av.AudioFifo()
+    for frame in frames:
+        # Gaps and jumps of the time stamps are not ours to repair.
+        frame.pts = None
+        fifo.write(frame)
+        if fifo.samples >= _BLOCK:
+            yield from _blocks(resampler, fifo.read())
+    if fifo.samples:
+        yield from _blocks(resampler, fifo.read())
+    yield from _blocks(resampler, None)
+
+
+def _blocks(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:
+    for resampled in resampler.resample(frame):
+        yield cast("NDArray[np.int16]", resampled.to_ndarray()).reshape(-1)
+
+
+def _nothing_decodes() -> NoAudio:
+    return NoAudio("nothing in it can be decoded as audio; is the file complete?", "file")
+
+
+def _too_long(max_seconds: float) -> TooLong:
+    return TooLong(
+        f"the audio is longer than the {max_seconds:g} seconds that are accepted; send it in parts",
+        "file",
+    )

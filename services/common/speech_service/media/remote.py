@@ -1,0 +1,160 @@
+"""Fetching a recording from an address a client names, without becoming its tool.
+
+Off unless the operator allows it. Rules: only http and https on public addresses; a name is
+resolved once and the connection goes to the address that was checked, so a name that changes its
+answer changes nothing; every redirect is checked anew; bytes and time are capped; nothing about the
+target but the recording itself reaches the client.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import tempfile
+import time
+from collections.abc import Callable
+from typing import IO
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+from ..contract.errors import EmptyFile, InvalidRequest, TooLarge, UrlBlocked
+
+MAX_REDIRECTS = 5
+TIMEOUT_SECONDS = 10.0
+TOTAL_SECONDS = 300.0
+_CHUNK = 1 << 16
+_SPOOL_BYTES = 1 << 20
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class FetchFailed(InvalidRequest):
+    """The address is allowed, yet gave no recording."""
+
+    code = "url_fetch_failed"
+
+
+def is_public(address: IPAddress) -> bool:
+    """Say whether an address belongs to the public internet.
+
+    Addresses that wrap another one (IPv4-mapped, 6to4, Teredo, NAT64) are as public as that one.
+    Source: the IANA special-purpose address registries, through `ipaddress`.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and address.teredo:
+            inner = address.teredo[1]
+        if inner is None and address in _NAT64:
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if inner is not None:
+            return is_public(inner)
+    return address.is_global and not address.is_multicast
+
+
+def fetch(url: str, max_bytes: int, allowed: Callable[[IPAddress], bool] = is_public) -> IO[bytes]:
+    """Download a recording into a temporary file, positioned at its start.
+
+    Args:
+        url: http or https, without user and password.
+        max_bytes: limit on the body.
+        allowed: which addresses may be connected to.
+    Raises:
+        UrlBlocked: the address, or one it redirects to, is not allowed; no connection was made.
+        TooLarge, EmptyFile, FetchFailed.
+    """
+    deadline = time.monotonic() + TOTAL_SECONDS
+    for _ in range(MAX_REDIRECTS + 1):
+        target = _checked(url)
+        connection = _connect(target, allowed)
+        try:
+            path = (target.path or "/") + (f"?{target.query}" if target.query else "")
+            connection.request("GET", path, headers={"Accept": "audio/*, video/*, */*;q=0.5"})
+            response = connection.getresponse()
+            if response.status in (301, 302, 303, 307, 308):
+                url = urljoin(url, response.getheader("Location") or "")
+                continue
+            if response.status != 200:
+                raise FetchFailed(f"the address answered {response.status}", "url")
+            return _saved(response, max_bytes, deadline)
+        except (OSError, http.client.HTTPException) as error:
+            raise FetchFailed("the address could not be read", "url") from error
+        finally:
+            connection.close()
+    raise FetchFailed("the address redirects too often", "url")
+
+
+def _checked(url: str) -> SplitResult:
+    """Return a URL's parts if its form is acceptable."""
+    try:
+        target = urlsplit(url)
+        port = target.port
+    except ValueError as error:
+        raise UrlBlocked("the address is not a valid URL", "url") from error
+    if target.scheme not in ("http", "https") or not target.hostname or port == 0:
+        raise UrlBlocked("only http and https addresses are fetched", "url")
+    if target.username is not None or not url.isprintable() or " " in url:
+        raise UrlBlocked("the address holds a password or characters it may not", "url")
+    return target
+
+
+def _connect(
+    target: SplitResult, allowed: Callable[[IPAddress], bool]
+) -> http.client.HTTPConnection:
+    """Return a connection whose socket will go to an address that has been checked."""
+    host = target.hostname or ""
+    port = target.port or (443 if target.scheme == "https" else 80)
+    address = _resolved(host, port, allowed)
+    if target.scheme == "https":
+        secure = http.client.HTTPSConnection(
+            host, port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
+        )
+        return _pinned(secure, address)
+    return _pinned(http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), address)
+
+
+def _pinned(connection: http.client.HTTPConnection, address: str) -> http.client.HTTPConnection:
+    """Make a connection dial `address`, while host header and certificate check keep the name."""
+
+    def dial(
+        host_and_port: tuple[str, int], timeout: float | None, source: object = None
+    ) -> socket.socket:
+        return socket.create_connection((address, host_and_port[1]), timeout)
+
+    # http.client calls this attribute to open its socket; it has no public spelling.
+    connection._create_connection = dial  # type: ignore[attr-defined]
+    return connection
+
+
+def _resolved(host: str, port: int, allowed: Callable[[IPAddress], bool]) -> str:
+    """Return one address of a host, if all of them are allowed."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise FetchFailed("the host of the address is unknown", "url") from error
+    addresses = [str(entry[4][0]).partition("%")[0] for entry in found]
+    if not addresses or not all(allowed(ipaddress.ip_address(address)) for address in addresses):
+        raise UrlBlocked("the address does not belong to the public internet", "url")
+    return addresses[0]
+
+
+def _saved(response: http.client.HTTPResponse, max_bytes: int, deadline: float) -> IO[bytes]:
+    """Copy a body into a temporary file, within its limits of size and time."""
+    file = tempfile.SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+    try:
+        size = 0
+        while chunk := response.read1(_CHUNK):
+            size += len(chunk)
+            if size > max_bytes:
+                raise TooLarge(f"the file is larger than {max_bytes} bytes", "url")
+            if time.monotonic() > deadline:
+                raise FetchFailed("the address took too long", "url")
+            file.write(chunk)
+        if not size:
+            raise EmptyFile("the file is empty", "url")
+    except BaseException:
+        file.close()
+        raise
+    file.seek(0)
+    return file

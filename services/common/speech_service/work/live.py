@@ -1,0 +1,296 @@
+"""Speech as it is spoken: a stream of samples becomes utterances, each transcribed when it ends.
+
+Rules: an utterance ends at a pause, at the client's wish, when the audio ends, or when it has grown
+too long; then it is transcribed once and never changed. Until then it may be transcribed again and
+again for those who want to see words early. What is buffered is bounded: a client that sends faster
+than this service hears is made to wait. Transcriptions of live sessions queue like all others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ..contract.engine import SAMPLE_RATE
+from ..contract.errors import QueueFull, SpeechError
+from ..contract.transcript import Options, Segment, Summary, Transcript
+from ..media.audio import Samples
+from .service import SpeechService
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+LOOK_SECONDS = 0.2
+"""New audio after which the stream is looked at again."""
+STALL_SECONDS = 1.5
+"""Time without audio that ends an utterance like a pause does."""
+BACKLOG_SECONDS = 60.0
+"""Audio that may wait before the client is made to wait."""
+_BUSY_SECONDS = 0.5
+_PADDING = int(0.3 * SAMPLE_RATE)
+"""Samples of the quiet around an utterance that belong to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """When an utterance ends and how often it is looked at; all in seconds.
+
+    `silence` ends an utterance, `longest` cuts one; `interim` is the least new audio between two
+    provisional transcriptions, None for none; `endpoints` False leaves the end to the client.
+    """
+
+    silence: float = 0.5
+    longest: float = 15.0
+    interim: float | None = None
+    endpoints: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Somebody began to speak, so many seconds into the session."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """The utterance ended, so many seconds into the session."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What was said; `final` False means that the same speech will be reported again.
+
+    Times of the segments are seconds from the start of the session.
+    """
+
+    transcript: Transcript
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """An utterance could not be transcribed; the session goes on with the next one."""
+
+    error: SpeechError
+
+
+Event = SpeechStarted | SpeechStopped | Heard | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Where an utterance lies in the samples that were looked at.
+
+    `resume` is where the rest begins, if the utterance is `over`.
+    """
+
+    start: int
+    end: int
+    resume: int
+    over: bool
+
+
+def utterance(
+    speech: list[tuple[int, int]], length: int, pace: Pace, ended: bool
+) -> Utterance | None:
+    """Return the first utterance of a stretch of samples, or None where nobody speaks.
+
+    One that has grown too long is cut in its last short pause, if that is not far back.
+
+    Args:
+        speech: stretches with speech, in samples, in order.
+        length: samples looked at.
+        pace: when an utterance is over.
+        ended: no more audio belongs to it.
+    """
+    if not speech:
+        return None
+    pause, longest = int(pace.silence * SAMPLE_RATE), int(pace.longest * SAMPLE_RATE)
+    start, before = speech[0][0], speech[0][0]
+    following = [stretch[0] for stretch in speech[1:]]
+    for (begin, end), upcoming in zip(speech, [*following, length], strict=True):
+        if end - start > longest:
+            if before - start >= longest // 2:
+                return Utterance(start, before, (before + begin) // 2, True)
+            return Utterance(start, start + longest, start + longest, True)
+        if pace.endpoints and upcoming - end >= pause:
+            return Utterance(start, end, min(end + _PADDING, upcoming), True)
+        before = end
+    return Utterance(start, before, min(before + _PADDING, length), ended)
+
+
+class LiveSession:
+    """One client's stream: `feed` it and iterate over its `events`.
+
+    Args:
+        service: does the work.
+        model: what the client asked for.
+        options: how to transcribe; a language that is not given is that of the first utterance.
+        pace: when utterances end.
+    """
+
+    def __init__(
+        self, service: SpeechService, model: str | None, options: Options, pace: Pace
+    ) -> None:
+        import numpy as np
+
+        self.configure(model, options, pace)
+        self._service = service
+        self._samples: NDArray[np.int16] = np.zeros(0, np.int16)
+        self._dropped = 0
+        self._looked = 0
+        self._shown = 0
+        self._ended = self._committed = self._speaking = False
+        self._news = asyncio.Event()
+        self._room = asyncio.Event()
+
+    def configure(self, model: str | None, options: Options, pace: Pace) -> None:
+        """Change what holds for all utterances that have not ended yet."""
+        self.model = model
+        self.pace = pace
+        # Silence has been cut away before an utterance is transcribed.
+        self.options = replace(options, voice_activity=None)
+
+    @property
+    def seconds(self) -> float:
+        """How much audio has been received."""
+        return (self._dropped + len(self._samples)) / SAMPLE_RATE
+
+    async def feed(self, samples: NDArray[np.int16]) -> None:
+        """Add samples at `SAMPLE_RATE`; wait while too many are waiting already."""
+        import numpy as np
+
+        while len(self._samples) > BACKLOG_SECONDS * SAMPLE_RATE:
+            self._room.clear()
+            await self._room.wait()
+        self._samples = np.concatenate((self._samples, samples))
+        self._news.set()
+
+    def end(self) -> None:
+        """No more audio comes: what is left is transcribed, then `events` ends."""
+        self._ended = True
+        self._news.set()
+
+    def commit(self) -> None:
+        """End the utterance here, without waiting for a pause."""
+        self._committed = True
+        self._news.set()
+
+    def clear(self) -> None:
+        """Forget what has been received and not been transcribed."""
+        self._drop_to(self._dropped + len(self._samples))
+        self._speaking = False
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what happens, until the audio has ended and all of it was heard."""
+        while not self._ended or len(self._samples):
+            stalled = await self._stalled()
+            self._news.clear()
+            committed, self._committed = self._committed, False
+            new = len(self._samples) - self._looked
+            if stalled or committed or self._ended or new >= LOOK_SECONDS * SAMPLE_RATE:
+                async for event in self._look(committed, stalled):
+                    yield event
+
+    async def _stalled(self) -> bool:
+        """Wait for news; say whether somebody was speaking and then no more audio came.
+
+        Clients that play a file fall silent on the wire, not in the audio, when it ends.
+        """
+        patience = STALL_SECONDS if self._speaking and self.pace.endpoints else None
+        try:
+            async with asyncio.timeout(patience):
+                await self._news.wait()
+        except TimeoutError:
+            return True
+        return False
+
+    async def _look(self, committed: bool, stalled: bool) -> AsyncIterator[Event]:
+        """Report every utterance that is over, and how the last one stands."""
+        limit = int((self.pace.longest + 2 * self.pace.silence + 1.0) * SAMPLE_RATE)
+        answered, seen = False, self._dropped
+        while len(self._samples):
+            view, origin = self._samples[:limit], self._dropped
+            seen = origin + len(view)
+            whole = len(view) == len(self._samples)
+            last = whole and (committed or stalled or self._ended)
+            speech = await asyncio.to_thread(self._service.engine.speech, view)
+            found = utterance(speech, len(view), self.pace, last)
+            if found is None:
+                self._drop_to(origin + len(view) - (0 if last else _PADDING))
+            elif not self._speaking:
+                self._speaking = True
+                yield SpeechStarted((origin + found.start) / SAMPLE_RATE)
+            if found is not None and found.over:
+                self._speaking = False
+                yield SpeechStopped((origin + found.end) / SAMPLE_RATE)
+                yield await self._transcribed(view, origin, found)
+                self._drop_to(origin + found.resume)
+                answered = True
+            elif not whole:
+                # The end is in what waits behind this view; only leading quiet can be in the way.
+                self._drop_to(origin + (found.start - _PADDING if found else 0))
+            else:
+                if found is not None and self._worth_showing(found):
+                    yield await self._transcribed(view, origin, found)
+                break
+        # What came in while this was at work has not been looked at.
+        self._looked = max(0, seen - self._dropped)
+        self._room.set()
+        if committed and not answered:
+            # A client that ends an utterance waits for its text, even if there is none.
+            yield SpeechStopped(self.seconds)
+            yield Heard(self._nothing(), final=True)
+
+    def _worth_showing(self, found: Utterance) -> bool:
+        """Say whether to transcribe an unfinished utterance: enough is new, nobody else waits."""
+        interim = self.pace.interim
+        if interim is None or self._service.turns.waiting:
+            return False
+        return found.end - self._shown >= interim * SAMPLE_RATE
+
+    def _drop_to(self, position: int) -> None:
+        """Forget the samples before a position in the session."""
+        count = min(max(0, position - self._dropped), len(self._samples))
+        self._samples = self._samples[count:]
+        self._dropped += count
+        self._shown = max(0, self._shown - count)
+
+    async def _transcribed(
+        self, view: NDArray[np.int16], origin: int, found: Utterance
+    ) -> Heard | Failed:
+        """Transcribe one utterance; the times are those of the session."""
+        start = max(0, found.start - _PADDING)
+        self._shown = 0 if found.over else found.end
+        while True:
+            samples = Samples(view[start : found.resume])
+            try:
+                heard = await self._service.transcribe(samples, self.model, self.options)
+                break
+            except QueueFull:
+                # Speech cannot be sent again: it waits until there is room.
+                await asyncio.sleep(_BUSY_SECONDS)
+            except SpeechError as error:
+                return Failed(error)
+        if self.options.language is None and found.over and heard.segments:
+            self.options = replace(self.options, language=heard.summary.language)
+        offset = (origin + start) / SAMPLE_RATE
+        segments = tuple(_moved(segment, offset) for segment in heard.segments)
+        return Heard(replace(heard, segments=segments), found.over)
+
+    def _nothing(self) -> Transcript:
+        language = self.options.language or "en"
+        return Transcript(self.options.task, Summary(language, 0.0, 0.0, 0.0), ())
+
+
+def _moved(segment: Segment, offset: float) -> Segment:
+    words = segment.words and tuple(
+        replace(word, start=word.start + offset, end=word.end + offset) for word in segment.words
+    )
+    return replace(segment, start=segment.start + offset, end=segment.end + offset, words=words)

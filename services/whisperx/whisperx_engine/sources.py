@@ -1,0 +1,371 @@
+"""Where the models of alignment and diarization come from.
+
+Rules:
+- A folder that the operator names is taken as it is.
+- What lies under /models comes first: models that were baked into the image or mounted there, as
+  `whisper/<size or hub id>`, `alignment/<language>`, `diarization/<hub id>`, `nltk_data`.
+- Then the cache; the hub is asked only for what neither holds. A model that is here needs neither
+  network nor token.
+- A model is fetched as a whole before the library that loads it is imported, which takes seconds:
+  trouble with a token is told at once, and the library never goes online itself.
+- The token is handed to the hub's library and to nobody else.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+
+from pydantic import SecretStr
+from speech_service.contract.errors import ModelUnavailable, SpeechError
+from speech_service.process.startup import NO_REPORTS
+
+MODELS = Path("/models")
+"""Models that belong to the image; nothing is ever written here at run time."""
+
+_ENVIRONMENT = {
+    **NO_REPORTS,
+    "PYANNOTE_METRICS_ENABLED": "0",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+_ANSWER_SECONDS = 5.0
+_SILENCE_SECONDS = 10.0
+"""What the hub's library waits for the next bytes of a file; torch and NLTK would wait for ever."""
+_SITE = "https://huggingface.co"
+_TOKEN = re.compile(r"hf_\w+", re.ASCII)
+_PART = re.compile(r"\$model/([\w./-]+)")
+_REPOSITORY_IN_URL = re.compile(r"https?://[^/]+/(?:api/models/)?([^/]+/[^/]+)")
+
+
+class NoAlignmentModel(Exception):
+    """Nobody trained a model that could align this language; plain transcription works."""
+
+
+@dataclass(frozen=True, slots=True)
+class AlignmentSource:
+    """What `whisperx.load_align_model` has to be told, by the names of its parameters.
+
+    `model_name` is a folder, or a bundle of torchaudio's that is downloaded into `model_dir`.
+    """
+
+    model_name: str
+    model_dir: str | None = None
+
+
+def prepare_environment() -> None:
+    """Forbid the libraries to report on their users, to draw, and to wait for a server for ever.
+
+    Call it before any of them is imported.
+    """
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    socket.setdefaulttimeout(_SILENCE_SECONDS)
+
+
+def well_formed(token: SecretStr | None) -> str | None:
+    """Return the token, or None where there is none or it is not one.
+
+    What is no token must not be sent: HTTP libraries quote what a header may not hold.
+    """
+    secret = token.get_secret_value().strip() if token else ""
+    return secret if _TOKEN.fullmatch(secret) else None
+
+
+def whisper_models(models: Path = MODELS) -> dict[str, Path]:
+    """Return the folders of Whisper models under `models`, by the names that clients use."""
+    root = models / "whisper"
+    return {
+        str(weights.parent.relative_to(root)): weights.parent
+        for pattern in ("*/model.bin", "*/*/model.bin")
+        for weights in sorted(root.glob(pattern))
+    }
+
+
+def diarization_folder(
+    model: str, token: SecretStr | None, offline: bool, models: Path = MODELS
+) -> Path:
+    """Return a folder that `whisperx.diarize.DiarizationPipeline` loads.
+
+    Args:
+        model: a hub id or a folder.
+        token: of the hub; most diarization models are gated.
+        offline: forbids to ask the hub.
+    Raises:
+        ModelUnavailable: it is not on this machine and cannot be fetched; the code says why.
+    """
+    for folder in (Path(model), models / "diarization" / model):
+        if (folder / "config.yaml").is_file():
+            return folder
+    if model.startswith(("/", ".", "~")):
+        raise ModelUnavailable(
+            f"the folder {Path(model).name!r} of WHISPERX__DIARIZE_MODEL holds no config.yaml; "
+            "is the volume mounted?"
+        )
+    return _fetched(_Wish(model, "config.yaml", _is_pipeline), token, offline)
+
+
+def alignment_source(
+    language: str,
+    directory: Path | None,
+    token: SecretStr | None,
+    offline: bool,
+    models: Path = MODELS,
+) -> AlignmentSource:
+    """Return what to load for a language; imports torch where it needs a public model.
+
+    Args:
+        language: ISO 639-1 code.
+        directory: holds `<language>/config.json`, or `config.json` for all languages, or neither:
+            then it is the cache of public models.
+        token: of the hub.
+        offline: forbids to ask the hub, and PyTorch's server.
+    Raises:
+        NoAlignmentModel: there is no public model for this language, nor one of the operator's.
+        ModelUnavailable: there is one, but it cannot be fetched.
+    """
+    for folder in _folders(language, directory, models):
+        if (folder / "config.json").is_file():
+            return AlignmentSource(str(folder))
+    from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
+
+    if bundle := DEFAULT_ALIGN_MODELS_TORCH.get(language):
+        return _bundle(bundle, language, directory, offline, models)
+    if repository := DEFAULT_ALIGN_MODELS_HF.get(language):
+        wish = _Wish(repository, "config.json", _is_ctc, directory)
+        return AlignmentSource(str(_fetched(wish, token, offline)))
+    raise NoAlignmentModel(f"there is no alignment model for {language!r}")
+
+
+@contextmanager
+def translated(model: str) -> Iterator[None]:
+    """Turn what the libraries raise because of the hub or the network into `ModelUnavailable`.
+
+    Args:
+        model: the name of what is being loaded, for the message.
+    """
+    try:
+        yield
+    except SpeechError:
+        raise
+    except Exception as error:
+        meaning = _meaning(model, error)
+        if meaning is None:
+            raise
+        raise meaning from error
+
+
+def _folders(language: str, directory: Path | None, models: Path) -> Iterator[Path]:
+    for root in (directory, models / "alignment"):
+        if root is not None:
+            yield root / language
+            yield root
+
+
+def _bundle(
+    name: str, language: str, directory: Path | None, offline: bool, models: Path
+) -> AlignmentSource:
+    """Return one of torchaudio's own models, which torch downloads when it is loaded."""
+    import torchaudio.pipelines
+    from torch.hub import get_dir
+
+    file = getattr(torchaudio.pipelines, name)._path
+    cache = directory or Path(get_dir(), "checkpoints")
+    for folder in (cache, models / "alignment"):
+        if (folder / file).is_file():
+            return AlignmentSource(name, str(folder))
+    if offline:
+        raise _not_baked(f"the alignment model of {language!r}")
+    return AlignmentSource(name, str(cache))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A repository of the hub, wanted as a folder.
+
+    `config` is a file that each has; `complete` says whether a folder holds all that is needed, as
+    a download may have been cut; `cache` None is the hub's own.
+    """
+
+    repository: str
+    config: str
+    complete: Callable[[Path], bool]
+    cache: Path | None = None
+
+
+def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
+    """Return the folder of a repository, downloading what is missing."""
+    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+
+    name = wish.repository
+    try:
+        found = try_to_load_from_cache(name, wish.config, cache_dir=wish.cache)
+    except errors.HFValidationError as error:
+        raise ModelUnavailable(f"{name!r} is neither a hub id nor a folder") from error
+    if isinstance(found, str) and wish.complete(Path(found).parent):
+        return Path(found).parent
+    if offline:
+        raise _not_baked(name)
+    secret = _checked(token)
+    try:
+        patterns = _wanted(name, secret)
+        return Path(
+            snapshot_download(name, cache_dir=wish.cache, token=secret, allow_patterns=patterns)
+        )
+    except Exception as error:
+        raise _meaning(name, error) or _unreachable(name) from error
+
+
+def _checked(token: SecretStr | None) -> str | None:
+    """Return the token or None, or raise where what is configured is no token."""
+    secret = well_formed(token)
+    if token and token.get_secret_value().strip() and secret is None:
+        raise ModelUnavailable(
+            "HF_TOKEN is no token of the hub, which starts with hf_: make one at "
+            f"{_SITE}/settings/tokens",
+            "hf_token_invalid",
+        )
+    return secret
+
+
+def _wanted(repository: str, token: str | None) -> list[str]:
+    """Return patterns of the files worth downloading.
+
+    This first question has a time limit. Without it, a hub that is away is noticed only after the
+    library has tried again for 23 seconds.
+    """
+    from huggingface_hub import HfApi
+
+    info = HfApi(token=token).model_info(repository, timeout=_ANSWER_SECONDS)
+    names = {file.rfilename for file in info.siblings or ()}
+    # Repositories keep the same weights in several formats, and language models beside them.
+    weights = "model.safetensors" if "model.safetensors" in names else "pytorch_model.bin"
+    return ["*.json", "*.yaml", "*.npz", weights, "*/pytorch_model.bin"]
+
+
+def _is_pipeline(folder: Path) -> bool:
+    """Say whether all parts of a pipeline are there that its configuration keeps beside itself."""
+    config = folder / "config.yaml"
+    return config.is_file() and all(
+        (folder / part / "pytorch_model.bin").is_file()
+        or all((folder / part / name).is_file() for name in ("plda.npz", "xvec_transform.npz"))
+        for part in _PART.findall(config.read_text(encoding="utf-8"))
+    )
+
+
+def _is_ctc(folder: Path) -> bool:
+    """Say whether a folder holds a wav2vec 2.0 model that knows letters."""
+    files = ("config.json", "preprocessor_config.json", "vocab.json")
+    weights = ("model.safetensors", "pytorch_model.bin")
+    return all((folder / name).is_file() for name in files) and any(
+        (folder / name).is_file() for name in weights
+    )
+
+
+def _meaning(model: str, error: Exception) -> ModelUnavailable | None:
+    """Return what an error means, or None if it tells nothing of the hub, the network or the disk.
+
+    Libraries wrap what happened, often twice; the first cause that says something counts.
+    """
+    from huggingface_hub import errors
+
+    missing = False
+    cause: BaseException | None = error
+    while cause is not None:
+        match cause:
+            case errors.OfflineModeIsEnabled():
+                return _not_baked(model)
+            case errors.LocalEntryNotFoundError():
+                missing = True
+            case errors.HfHubHTTPError() if cause.response is not None:
+                return _refusal(model, cause)
+            case OSError() if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+                return ModelUnavailable(
+                    "the cache of models cannot be written: give its folder to the service's user",
+                    "cache_not_writable",
+                )
+            case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                return ModelUnavailable("no room for the model in the cache volume", "no_space")
+            case (
+                ConnectionError() | TimeoutError() | socket.gaierror() | ssl.SSLError() | URLError()
+            ):
+                return _unreachable(model)
+        cause = cause.__cause__ or cause.__context__
+    return _unreachable(model) if missing else None
+
+
+def _refusal(model: str, error: Any) -> ModelUnavailable:
+    """Return what an answer of the hub means; `error` is an `HfHubHTTPError`.
+
+    The repository is the one in the address: a configuration may refer to others than `model`.
+    """
+    from huggingface_hub import errors
+
+    response = error.response
+    address = _REPOSITORY_IN_URL.match(str(response.url))
+    model = address[1] if address else model
+    signed = "authorization" in response.request.headers
+    match error:
+        case errors.GatedRepoError() if signed:
+            return ModelUnavailable(
+                f"the account of HF_TOKEN has not accepted the terms of {model}: accept them at "
+                f"{_SITE}/{model}",
+                "hf_terms_not_accepted",
+            )
+        case errors.GatedRepoError():
+            return _no_token(f"{model} is gated", model)
+        case errors.RepositoryNotFoundError() if response.status_code == 404 or signed:
+            return ModelUnavailable(
+                f"the hub has no model {model}, or it is private: check its name and HF_TOKEN",
+                "model_not_found",
+            )
+        case errors.RepositoryNotFoundError():
+            return _no_token(f"{model} does not exist or is private", model)
+    match response.status_code:
+        case 401 | 403 if not signed:
+            return _no_token(f"the hub refuses {model} without a token", model)
+        case 401:
+            return ModelUnavailable(
+                f"the hub does not know the token in HF_TOKEN: make one at {_SITE}/settings/tokens",
+                "hf_token_invalid",
+            )
+        case 403:
+            return ModelUnavailable(
+                f"the token in HF_TOKEN may not read {model}: let it read the contents of public "
+                f"gated repositories, at {_SITE}/settings/tokens",
+                "hf_token_invalid",
+            )
+        case _:
+            return _unreachable(model)
+
+
+def _no_token(reason: str, model: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{reason}: accept its terms at {_SITE}/{model} and set HF_TOKEN to a token from "
+        f"{_SITE}/settings/tokens",
+        "hf_token_missing",
+    )
+
+
+def _unreachable(model: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{model} is not on this machine and cannot be fetched now: check the network, or bake it "
+        "into the image",
+        "hub_unreachable",
+    )
+
+
+def _not_baked(model: str) -> ModelUnavailable:
+    return ModelUnavailable(
+        f"{model} is not on this machine and HF_HUB_OFFLINE is set: bake it into the image, or "
+        "put it into the cache volume",
+        "model_not_baked",
+    )

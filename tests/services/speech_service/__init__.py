@@ -1,0 +1,1 @@
+"""The shared service, room by room."""

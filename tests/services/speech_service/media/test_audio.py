@@ -1,0 +1,197 @@
+"""Whatever is uploaded: decoded as it should be, or refused with the reason."""
+
+from __future__ import annotations
+
+import io
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from speech_service.contract.errors import NoAudio, NotAudio, SpeechError, TooLong
+from speech_service.media import audio
+from speech_service.media.audio import MediaFile, RawFile
+
+from ... import media
+
+
+def decoded(data: bytes, max_seconds: float = 3600) -> float:
+    recording = MediaFile(io.BytesIO(data))
+    recording.probe(max_seconds)
+    return sum(len(block) for block in recording.decode(max_seconds)) / 16_000
+
+
+FORMATS = {
+    "wav": ["-f", "wav"],
+    "mp3": ["-f", "mp3"],
+    "flac": ["-f", "flac"],
+    "ogg": ["-f", "ogg", "-c:a", "libvorbis"],
+    "opus": ["-f", "ogg", "-c:a", "libopus"],
+    "webm": ["-f", "webm", "-c:a", "libopus"],
+    "m4a": ["-f", "mp4"],
+    "mkv": ["-f", "matroska", "-c:a", "aac"],
+    "aac": ["-f", "adts"],
+    "aiff": ["-f", "aiff"],
+    "mpegts": ["-f", "mpegts"],
+    "wma": ["-f", "asf", "-c:a", "wmav2"],
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_usual_formats_are_decoded_whole(name: str) -> None:
+    source = ["-f", "lavfi", "-i", "sine=d=3", "-ac", "2", "-ar", "48000"]
+    assert decoded(media.ffmpeg(*source, *FORMATS[name])) == pytest.approx(3.0, abs=0.1)
+
+
+def test_samples_are_those_of_the_file() -> None:
+    blocks = MediaFile(io.BytesIO(media.tone(2.0))).decode(10)
+    samples = np.concatenate(list(blocks))
+    assert samples.dtype == np.int16
+    assert samples.tobytes() == media.tone(2.0)[44:]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"%PDF-1.7\n" + b"1 0 obj << /Type /Catalog >> endobj\n" * 200,
+        b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 200,
+        b"just some text, nothing more\n" * 50,
+        b"\x00",
+        bytes(100_000),
+        b"RIFF\x00\x00\x00\x00AVI ",
+        media.ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.1", "-frames:v", "1", "-f", "image2pipe"),
+    ],
+    ids=["pdf", "elf", "text", "one byte", "zeros", "cut head", "image"],
+)
+def test_what_is_no_audio_is_refused(data: bytes) -> None:
+    with pytest.raises((NotAudio, NoAudio)):
+        decoded(data)
+
+
+def test_a_real_program_is_no_audio() -> None:
+    with pytest.raises(NotAudio):
+        decoded(Path("/bin/ls").read_bytes())
+
+
+def test_video_without_sound_says_so() -> None:
+    video = media.ffmpeg("-f", "lavfi", "-i", "testsrc=d=0.5", "-f", "matroska")
+    with pytest.raises(NoAudio, match="no audio stream"):
+        decoded(video)
+
+
+def test_the_sound_of_a_video_is_heard() -> None:
+    source = ["-f", "lavfi", "-i", "testsrc=d=2", "-f", "lavfi", "-i", "sine=d=2"]
+    assert decoded(media.ffmpeg(*source, "-f", "matroska")) == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kept", [0.02, 0.3, 0.7])
+@pytest.mark.parametrize("name", ["mp3", "wav", "flac", "ogg"])
+def test_a_file_cut_short_gives_what_is_there_or_a_clear_refusal(name: str, kept: float) -> None:
+    whole = media.ffmpeg("-f", "lavfi", "-i", "sine=d=4", *FORMATS[name])
+    try:
+        assert decoded(whole[: int(len(whole) * kept)]) < 4.0
+    except SpeechError as error:
+        assert 400 <= error.status < 500
+
+
+def test_a_wav_header_may_lie_about_its_length() -> None:
+    data = bytearray(media.tone(2.0))
+    data[40:44] = struct.pack("<I", 0xFFFFFFFF)
+    assert decoded(bytes(data)) == pytest.approx(2.0)
+
+
+def test_rubbish_behind_the_audio_costs_no_more_than_a_moment() -> None:
+    rubbish = media.tone(2.0) + bytes(100_000_000)
+    started = time.monotonic()
+    assert decoded(rubbish) == pytest.approx(2.0)
+    assert time.monotonic() - started < 20
+
+
+def test_whoever_decodes_may_take_his_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audio, "_PATIENCE_SECONDS", 0.05)
+    mp3 = media.ffmpeg("-f", "lavfi", "-i", "sine=d=60:r=44100", "-f", "mp3")
+    samples = 0
+    for block in MediaFile(io.BytesIO(mp3)).decode(100):
+        time.sleep(0.1)
+        samples += len(block)
+    assert samples / 16_000 == pytest.approx(60, abs=0.1)
+
+
+def test_damage_in_the_middle_loses_only_itself() -> None:
+    data = bytearray(media.ffmpeg("-f", "lavfi", "-i", "sine=d=4", "-f", "mp3"))
+    middle = len(data) // 2
+    data[middle : middle + 2000] = bytes(2000)
+    assert decoded(bytes(data)) > 3.0
+
+
+def test_declared_length_is_limited_before_decoding() -> None:
+    with pytest.raises(TooLong):
+        MediaFile(io.BytesIO(media.tone(5.0))).probe(4.0)
+
+
+def test_a_small_file_that_plays_for_hours_is_limited() -> None:
+    hour = media.ffmpeg("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "3600", "-f", "flac")
+    assert len(hour) < 1_000_000
+    with pytest.raises(TooLong):
+        MediaFile(io.BytesIO(hour)).probe(600)
+
+
+def test_length_is_limited_even_where_it_is_not_declared() -> None:
+    hour = bytearray(
+        media.ffmpeg("-f", "lavfi", "-i", "anullsrc=r=8000:cl=mono", "-t", "3600", "-f", "flac")
+    )
+    # STREAMINFO: the 36 bits of the number of samples; 0 means unknown (RFC 9639, 8.2).
+    hour[21] &= 0xF0
+    hour[22:26] = bytes(4)
+    with pytest.raises(TooLong):
+        MediaFile(io.BytesIO(bytes(hour))).probe(600)
+    with pytest.raises(TooLong):
+        sum(len(block) for block in MediaFile(io.BytesIO(bytes(hour))).decode(600))
+
+
+def test_playlists_open_no_other_file_and_no_connection(tmp_path: Path) -> None:
+    secret = tmp_path / "secret.wav"
+    secret.write_bytes(media.tone(1.0))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.3)
+        connections: list[object] = []
+
+        def listen() -> None:
+            with suppress(TimeoutError):
+                connections.append(listener.accept())
+
+        watching = threading.Thread(target=listen)
+        watching.start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/a.wav"
+        for target in (str(secret), f"file://{secret}", url):
+            for playlist in _playlists(target):
+                with pytest.raises((NotAudio, NoAudio)):
+                    decoded(playlist.encode())
+        watching.join()
+    assert connections == []
+
+
+def _playlists(target: str) -> list[str]:
+    return [
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{target}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile '{target}'\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+        '<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static">'
+        f"<Period><AdaptationSet><Representation><BaseURL>{target}</BaseURL></Representation>"
+        "</AdaptationSet></Period></MPD>",
+        f'<?xml version="1.0"?><playlist><trackList><track><location>{target}</location></track>'
+        "</trackList></playlist>",
+    ]
+
+
+def test_raw_samples_need_no_header() -> None:
+    data = media.tone(1.0)[44:]
+    recording = RawFile(io.BytesIO(data), len(data))
+    assert recording.probe(10) == 1.0
+    assert b"".join(block.tobytes() for block in recording.decode(10)) == data
+    with pytest.raises(TooLong):
+        recording.probe(0.5)

@@ -1,0 +1,352 @@
+"""Where the models of alignment and diarization come from, and what is said when they do not come.
+
+Every question is asked twice: with the hub's library that is installed here, and, in the image,
+with the older one that whisperx needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nltk
+import pytest
+from whisperx_engine import punkt, sources
+
+from tests.ports import free_port
+
+from ..fake_hub import FakeHub, serving
+from ..whisperx import build
+
+PROGRAM = Path(__file__).parents[1] / "hub_program.py"
+PIPELINE = "pyannote/speaker-diarization-community-1"
+TOKEN = "hf_" + "Secret" * 5
+PAGE = f"https://huggingface.co/{PIPELINE}"
+
+Ask: TypeAlias = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Path:
+    """The files of a diarization pipeline as the hub has them; their contents do not matter."""
+    folder = tmp_path / "repository"
+    for name in (
+        "segmentation/pytorch_model.bin",
+        "embedding/pytorch_model.bin",
+        "plda/plda.npz",
+        "plda/xvec_transform.npz",
+        "README.md",
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    parts = "".join(
+        f"    {part}: $model/{part}\n" for part in ("segmentation", "embedding", "plda")
+    )
+    (folder / "config.yaml").write_text(f"pipeline:\n  name: x\n  params:\n{parts}")
+    return folder
+
+
+@pytest.fixture
+def hub(pipeline: Path) -> Iterator[FakeHub]:
+    with serving(FakeHub({PIPELINE: pipeline}, {PIPELINE}, {TOKEN: {PIPELINE}})) as hub:
+        yield hub
+
+
+def _here(folder: Path, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    # -P: beside the program lie packages named as those that it imports.
+    return [sys.executable, "-P", str(PROGRAM)], os.environ | environment
+
+
+def _in_image(folder: Path, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
+    command = [
+        *("docker", "run", "--rm", "--network", "host", "--entrypoint", "python3"),
+        *("--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:{folder}"),
+        *("--volume", f"{PROGRAM}:/program.py:ro"),
+        # By name only: a command line can be read by everybody.
+        *(f"--env={name}" for name in environment),
+        *(build(), "/program.py"),
+    ]
+    return command, os.environ | environment
+
+
+@pytest.fixture(params=[_here, pytest.param(_in_image, marks=pytest.mark.docker)])
+def ask(request: pytest.FixtureRequest, tmp_path: Path, hub: FakeHub) -> Ask:
+    """Ask in a process of its own; nothing that it writes may hold the token."""
+
+    def ask(token: str = "", hub_at: str = "", offline: bool = False, **question: Any) -> Any:
+        environment = {
+            "HF_HOME": str(tmp_path / "cache"),
+            "TORCH_HOME": str(tmp_path / "cache" / "torch"),
+            "HF_ENDPOINT": hub_at or hub.address,
+            "HF_TOKEN": token,
+            "HF_HUB_OFFLINE": "1" if offline else "",
+        }
+        command, settings = request.param(tmp_path, environment)
+        question.setdefault("models", str(tmp_path / "models"))
+        ended = subprocess.run(
+            [*command, json.dumps(question)],
+            env=settings,
+            capture_output=True,
+            text=True,
+            timeout=180,
+        )
+        assert ended.returncode == 0, ended.stderr
+        assert not token or token.strip() not in ended.stdout + ended.stderr
+        return json.loads(ended.stdout.splitlines()[-1])
+
+    return ask
+
+
+def test_what_was_accepted_is_fetched_as_a_whole(ask: Ask, hub: FakeHub, pipeline: Path) -> None:
+    folder = Path(ask(TOKEN, diarization=PIPELINE)["folder"])
+    for name in ("config.yaml", "embedding/pytorch_model.bin", "plda/plda.npz"):
+        assert (folder / name).read_text() == (pipeline / name).read_text()
+    assert "README.md" not in hub.downloads()
+
+
+def test_what_is_here_needs_neither_token_nor_network(ask: Ask, hub: FakeHub) -> None:
+    folder = ask(TOKEN, diarization=PIPELINE)
+    hub.requests.clear()
+    assert ask(diarization=PIPELINE) == folder
+    assert ask(diarization=PIPELINE, offline=True) == folder
+    assert hub.requests == []
+
+
+def test_a_download_that_was_cut_is_completed(ask: Ask, hub: FakeHub) -> None:
+    folder = Path(ask(TOKEN, diarization=PIPELINE)["folder"])
+    (folder / "plda" / "plda.npz").unlink()
+    hub.requests.clear()
+    ask(TOKEN, diarization=PIPELINE)
+    assert (folder / "plda" / "plda.npz").read_text() == "plda/plda.npz"
+    assert hub.downloads() in (["plda/plda.npz"], [])
+
+
+def test_without_a_token_its_cure_is_named(ask: Ask) -> None:
+    answer = ask(diarization=PIPELINE)
+    assert answer["code"] == "hf_token_missing"
+    assert PAGE in answer["message"]
+    assert "HF_TOKEN" in answer["message"]
+
+
+@pytest.mark.parametrize("token", ["sk-1234567890", "hf_two\nlines", "hf_sign–sign"])
+def test_what_is_no_token_is_never_sent(ask: Ask, hub: FakeHub, token: str) -> None:
+    answer = ask(token, diarization=PIPELINE)
+    assert answer["code"] == "hf_token_invalid"
+    assert "starts with hf_" in answer["message"]
+    assert hub.requests == []
+
+
+def test_a_line_break_at_the_end_does_not_spoil_a_token(ask: Ask, hub: FakeHub) -> None:
+    assert "folder" in ask(f"{TOKEN}\n", diarization=PIPELINE)
+    assert hub.tokens == {TOKEN}
+
+
+def test_a_token_that_the_hub_does_not_know_is_called_invalid(ask: Ask) -> None:
+    answer = ask("hf_unknown", diarization=PIPELINE)
+    assert answer["code"] == "hf_token_invalid"
+    assert "does not know the token" in answer["message"]
+
+
+def test_terms_that_were_not_accepted_are_named_with_their_page(ask: Ask, hub: FakeHub) -> None:
+    hub.accepted[TOKEN].clear()
+    answer = ask(TOKEN, diarization=PIPELINE)
+    assert answer["code"] == "hf_terms_not_accepted"
+    assert PAGE in answer["message"]
+
+
+def test_a_token_with_too_few_rights_is_told_which_it_needs(ask: Ask, hub: FakeHub) -> None:
+    hub.narrow.add(TOKEN)
+    answer = ask(TOKEN, diarization=PIPELINE)
+    assert answer["code"] == "hf_token_invalid"
+    assert "gated repositories" in answer["message"]
+
+
+def test_a_model_that_does_not_exist_is_not_blamed_on_the_network(ask: Ask) -> None:
+    assert ask(TOKEN, diarization="pyannote/nothing")["code"] == "model_not_found"
+    assert ask(diarization="pyannote/nothing")["code"] == "hf_token_missing"
+
+
+def test_a_hub_that_is_away_is_called_so(ask: Ask) -> None:
+    answer = ask(TOKEN, diarization=PIPELINE, hub_at=f"http://127.0.0.1:{free_port()}")
+    assert answer["code"] == "hub_unreachable"
+
+
+def test_a_hub_that_does_not_answer_is_given_up_after_the_first_try(ask: Ask) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        answer = ask(TOKEN, diarization=PIPELINE, hub_at=address)
+        assert answer["code"] == "hub_unreachable"
+        silent.setblocking(False)
+        silent.accept()[0].close()
+        with pytest.raises(BlockingIOError):
+            silent.accept()
+
+
+def test_a_hub_that_fails_is_not_asked_again_and_again(ask: Ask, hub: FakeHub) -> None:
+    hub.broken = True
+    assert ask(TOKEN, diarization=PIPELINE)["code"] == "hub_unreachable"
+    assert len(hub.requests) == 1
+
+
+def test_offline_nothing_is_asked(ask: Ask, hub: FakeHub) -> None:
+    answer = ask(TOKEN, diarization=PIPELINE, offline=True)
+    assert answer["code"] == "model_not_baked"
+    assert hub.requests == []
+
+
+def test_a_gated_model_that_a_pipeline_refers_to_is_named_itself(ask: Ask, hub: FakeHub) -> None:
+    other = "pyannote/segmentation-3.0"
+    hub.repositories[other] = hub.repositories[PIPELINE] / "segmentation"
+    hub.gated.add(other)
+    answer = ask(TOKEN, file=other, while_loading=PIPELINE)
+    assert answer["code"] == "hf_terms_not_accepted"
+    assert f"https://huggingface.co/{other}" in answer["message"]
+    assert ask(file=other, while_loading=PIPELINE)["code"] == "hf_token_missing"
+    assert ask(file=other, while_loading=PIPELINE, offline=True)["code"] == "model_not_baked"
+
+
+@pytest.mark.parametrize("where", ["named", "baked"])
+def test_a_folder_is_taken_as_it_is(
+    ask: Ask, hub: FakeHub, pipeline: Path, tmp_path: Path, where: str
+) -> None:
+    baked = tmp_path / "models" / "diarization" / PIPELINE
+    baked.parent.mkdir(parents=True)
+    baked.symlink_to(pipeline)
+    model, folder = (str(pipeline), pipeline) if where == "named" else (PIPELINE, baked)
+    assert ask(diarization=model) == {"folder": str(folder)}
+    assert hub.requests == []
+
+
+def test_a_folder_without_a_pipeline_is_not_taken_for_a_hub_id(ask: Ask, hub: FakeHub) -> None:
+    assert "is the volume mounted?" in ask(diarization="/nowhere/pipeline")["message"]
+    assert hub.requests == []
+
+
+@pytest.mark.parametrize("place", ["own/ru", "own", "models/alignment/ru", "models/alignment"])
+def test_an_alignment_model_of_ones_own_serves_one_language_or_all(
+    ask: Ask, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    (tmp_path / place / "config.json").touch()
+    answer = ask(alignment="ru", directory=str(tmp_path / "own"))
+    assert answer == {"name": str(tmp_path / place), "dir": None}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_public_alignment_model_is_fetched_in_one_format_and_found_again(
+    ask: Ask, hub: FakeHub, tmp_path: Path
+) -> None:
+    repository = tmp_path / "russian"
+    repository.mkdir()
+    files = ("config.json", "preprocessor_config.json", "vocab.json", "model.safetensors")
+    for name in (*files, "pytorch_model.bin", "flax_model.msgpack", "language_model.bin"):
+        (repository / name).write_text(name)
+    hub.repositories["jonatasgrosman/wav2vec2-large-xlsr-53-russian"] = repository
+    own = str(tmp_path / "cache-of-ones-own")
+    found = ask(alignment="ru", directory=own)
+    assert found["name"].startswith(own)
+    assert sorted(hub.downloads()) == sorted(files)
+    hub.requests.clear()
+    assert ask(alignment="ru", directory=own, offline=True) == found
+    assert hub.requests == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path: Path) -> None:
+    assert ask(alignment="en", directory=None, offline=True)["code"] == "model_not_baked"
+    baked = tmp_path / "models" / "alignment"
+    baked.mkdir(parents=True)
+    (baked / "wav2vec2_fairseq_base_ls960_asr_ls960.pth").touch()
+    answer = ask(alignment="en", directory=None, offline=True)
+    assert answer == {"name": "WAV2VEC2_ASR_BASE_960H", "dir": str(baked)}
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_download_of_torchs_that_stalls_is_given_up_and_leaves_nothing(
+    ask: Ask, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
+
+        def stall() -> bytes:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nweights")
+                return connection.recv(1)
+
+        stalling = thread.submit(stall)
+        address = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
+        assert ask(weights=address)["code"] == "hub_unreachable"
+        assert stalling.result() == b"", "the connection was closed by the client"
+    assert list((tmp_path / "cache").rglob("weights*")) == []
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+def test_a_language_that_nobody_can_align_is_no_trouble_with_the_hub(ask: Ask) -> None:
+    assert "'la'" in ask(alignment="la", directory=None)["impossible"]
+
+
+@pytest.mark.docker
+def test_there_are_sentences_for_every_language_that_whisperx_asks_for() -> None:
+    program = """
+import nltk
+from whisperx.utils import PUNKT_LANGUAGES
+from whisperx_engine import punkt
+
+nltk.data.path.clear()
+punkt.provide()
+for language in PUNKT_LANGUAGES.values():
+    nltk.data.load(f"tokenizers/punkt_tab/{language}.pickle")
+"""
+    ended = subprocess.run(
+        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none"]
+        + [build(), "python3", "-c", program],
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_whisper_models_of_the_image_have_the_names_that_clients_use(tmp_path: Path) -> None:
+    for name in ("small", "Systran/faster-whisper-tiny", "unfinished"):
+        (tmp_path / "whisper" / name).mkdir(parents=True)
+    for name in ("small", "Systran/faster-whisper-tiny"):
+        (tmp_path / "whisper" / name / "model.bin").touch()
+    found = sources.whisper_models(tmp_path)
+    assert set(found) == {"small", "Systran/faster-whisper-tiny"}
+    assert found["small"] == tmp_path / "whisper" / "small"
+
+
+@pytest.mark.parametrize(
+    ("language", "sentences"),
+    [
+        (
+            "english",
+            ["Dr. Smith met Mr. J. Bach at 5 p.m. yesterday.", "It cost 3.5 euros.", "Yes!"],
+        ),
+        ("german", ["Am 3. Mai kam Hr. Maier z.B. nicht.", "Er ging 1999.", "Warum?"]),
+        ("french", ["M. Dupont est là.", "Bonjour !", "Oui."]),
+        ("russian", ["Это, т.е. тест, стоит 5 руб. утром.", "Да.", "Нет."]),
+    ],
+)
+def test_sentences_end_where_people_end_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, language: str, sentences: list[str]
+) -> None:
+    monkeypatch.setattr(nltk.data, "path", [])
+    punkt.provide(tmp_path)
+    load: Any = nltk.data.load  # untyped
+    tokenizer = load(f"tokenizers/punkt_tab/{language}.pickle")
+    text = " ".join(sentences)
+    spans = tokenizer.span_tokenize(text)
+    assert [text[start:end] for start, end in spans] == sentences
