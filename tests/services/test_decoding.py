@@ -17,7 +17,7 @@ from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import EngineSettings
 from faster_whisper_engine.shared_model import SharedModel
 from speech_service.http.cues import MAX_CHARACTERS, MAX_SECONDS
-from speech_service.work.service import Job
+from speech_service.work.job import Job
 from tokenizers import Tokenizer
 
 from .decoder import Patient, Watched

@@ -6,27 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from http import HTTPMethod
 
 from fastapi import APIRouter, FastAPI
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Match
 
 from . import __version__
-from .contract.engine import Engine
-from .contract.errors import SpeechError
+from .contract.engine import WORKER_THREADS, Engine
 from .contract.settings import Settings
-from .http.serving import Access, BearerAuth, ClientLeft, error_response, translated
+from .http.access import Access
+from .http.auth import BearerAuth
+from .http.refusals import add_error_handlers
 from .routes import models, openai, page, state
 from .routes.docs import add_docs
 from .work.service import SpeechService
 
-THREADS = "speech"
-"""What the names of the threads that do the work begin with."""
 _SPARE_THREADS = 8
 """Beside the workers: probing uploads, loading and fetching models, looking up names."""
 
@@ -47,7 +40,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         loop = asyncio.get_running_loop()
-        threads = ThreadPoolExecutor(settings.jobs + _SPARE_THREADS, THREADS)
+        threads = ThreadPoolExecutor(settings.jobs + _SPARE_THREADS, WORKER_THREADS)
         loop.set_default_executor(threads)
         service.start()
         yield
@@ -64,7 +57,7 @@ def create_app(
     for router in (openai.router, *families, models.router, state.router, page.router):
         app.include_router(router)
     add_docs(app, key_needed=settings.api_key is not None)
-    _add_error_handlers(app)
+    add_error_handlers(app)
     # The last one added is the first to see a request: preflights carry no key.
     if settings.api_key:
         app.add_middleware(BearerAuth, key=settings.api_key.get_secret_value())
@@ -78,36 +71,3 @@ def create_app(
         )
     app.add_middleware(Access, metrics=service.metrics)
     return app
-
-
-def _methods(request: Request) -> list[str]:
-    """Return what the path of a request is for (RFC 9110, section 10.2.1), over all its routes."""
-    return [
-        method
-        for method in HTTPMethod
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
-
-
-def _add_error_handlers(app: FastAPI) -> None:
-    """Answer every failure in one shape."""
-
-    async def refuse(request: Request, error: Exception) -> Response:
-        headers = dict(getattr(error, "headers", None) or {})
-        response = error_response(translated(error))
-        response.headers.update(headers)
-        if response.status_code == 405:
-            response.headers["Allow"] = ", ".join(_methods(request))
-        return response
-
-    async def client_left(request: Request, error: Exception) -> Response:
-        # Nobody reads this; 499 is what the access log of many servers calls it.
-        return Response(status_code=499)
-
-    for kind in (SpeechError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, refuse)
-    app.add_exception_handler(ClientLeft, client_left)
-    app.add_exception_handler(ClientDisconnect, client_left)

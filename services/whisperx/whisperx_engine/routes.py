@@ -7,17 +7,18 @@ from typing import Any, Literal
 
 from fastapi import APIRouter
 from pydantic import ConfigDict, Field
-from speech_service.contract.errors import SPEECH_ERRORS
-from speech_service.contract.settings import LanguageCode, Settings
+from speech_service.contract.languages import LanguageCode
+from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Transcript, Word
 from speech_service.http import formats
-from speech_service.http.forms import SpeakerFields, openapi_body, parse
-from speech_service.http.serving import unless_client_leaves
+from speech_service.http.disconnect import unless_client_leaves
+from speech_service.http.forms import SpeakerFields, parse
+from speech_service.http.openapi import SPEECH_ERRORS, openapi_body
 from speech_service.http.sse import EventStream, event
 from speech_service.http.upload import read_form
 from speech_service.media.audio import MediaFile
 from speech_service.routes import Service
-from speech_service.work.service import Job
+from speech_service.work.job import Job
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import TypeAlias, TypeVar
 
-from speech_service.app import THREADS
+from speech_service.contract.engine import WORKER_THREADS
 from speech_service.contract.transcript import Progress, Stage
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ def watched(stage: Stage, work: Callable[[Report], T]) -> Generator[Progress, No
             raise Abandoned
         reports.put(percent / 100)
 
-    with ThreadPoolExecutor(1, f"{THREADS}-{stage}") as thread:
+    with ThreadPoolExecutor(1, f"{WORKER_THREADS}-{stage}") as thread:
         try:
             working = thread.submit(work, report)
             working.add_done_callback(lambda _: reports.put(None))

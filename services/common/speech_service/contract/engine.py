@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 SAMPLE_RATE = 16_000
 """Samples per second of all audio handed to an engine; one channel."""
 
+WORKER_THREADS = "speech"
+"""What the names of all threads begin with that do the work, those that an engine starts included.
+
+A process that ends waits for none of them: a decoder cannot be interrupted.
+"""
 
 Item: TypeAlias = Segment | Progress | Summary
 """What a recognizer yields."""

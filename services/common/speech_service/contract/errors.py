@@ -7,7 +7,6 @@ way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 
 class SpeechError(Exception):
@@ -204,58 +203,3 @@ class NoSpace(SpeechError):
     @property
     def headers(self) -> dict[str, str]:
         return {"Connection": "close"}
-
-
-_SCHEMA = {
-    "type": "object",
-    "required": ["error"],
-    "properties": {
-        "error": {
-            "type": "object",
-            "required": ["message", "type", "param", "code"],
-            "properties": {
-                "message": {"type": "string"},
-                "type": {"type": "string"},
-                "param": {"type": ["string", "null"]},
-                "code": {"type": "string"},
-            },
-        }
-    },
-}
-
-
-def described(*kinds: type[SpeechError]) -> dict[int | str, dict[str, Any]]:
-    """Return the OpenAPI responses of a route that fails in these ways, an example for each."""
-    responses: dict[int | str, dict[str, Any]] = {}
-    for status in sorted({kind.status for kind in kinds}):
-        meanings = {
-            kind: (kind.__doc__ or "").partition("\n")[0].strip().removesuffix(".")
-            for kind in kinds
-            if kind.status == status
-        }
-        examples = {
-            kind.code: {"value": {"error": {"message": says, "type": kind.type, "code": kind.code}}}
-            for kind, says in meanings.items()
-        }
-        responses[status] = {
-            "description": "; or: ".join(meanings.values()),
-            "content": {"application/json": {"schema": _SCHEMA, "examples": examples}},
-        }
-    return responses
-
-
-SPEECH_ERRORS = described(
-    InvalidRequest,
-    EmptyFile,
-    ModelNotFound,
-    TooLarge,
-    TooLong,
-    NotAudio,
-    InvalidField,
-    NoAudio,
-    QueueFull,
-    ModelUnavailable,
-    ShuttingDown,
-    NoSpace,
-)
-"""How a route that takes a recording may refuse it."""

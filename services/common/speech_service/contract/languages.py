@@ -5,6 +5,10 @@ The order and the set are those of the models' language tokens (openai/whisper, 
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
 _TABLE = """
 en english, zh chinese, de german, es spanish, ru russian, ko korean, fr french, ja japanese,
 pt portuguese, tr turkish, pl polish, ca catalan, nl dutch, ar arabic, sv swedish, it italian,
@@ -39,3 +43,15 @@ def code_of(language: str) -> str | None:
         return _CODES[wanted]
     primary = wanted.replace("_", "-").partition("-")[0]
     return primary if primary in NAMES else None
+
+
+def known_language(value: str) -> str:
+    """Return the code of a language, or raise ValueError with the cure."""
+    code = code_of(value)
+    if code is None:
+        raise ValueError(f"unknown language {value[:40]!r}; use an ISO 639-1 code such as 'en'")
+    return code
+
+
+LanguageCode = Annotated[str, AfterValidator(known_language)]
+"""A field that names a language; unknown ones are refused with the cure."""

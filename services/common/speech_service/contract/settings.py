@@ -10,7 +10,6 @@ import re
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
-    AfterValidator,
     AliasChoices,
     BeforeValidator,
     Field,
@@ -19,22 +18,11 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
-from ..http.formats import ResponseFormat
-from .languages import code_of
+from .languages import LanguageCode
+from .response_format import ResponseFormat
 
 NEVER = -1.0
 """Value of `ttl` that keeps a model in memory."""
-
-
-def known_language(value: str) -> str:
-    """Return the code of a language, or raise ValueError with the cure."""
-    code = code_of(value)
-    if code is None:
-        raise ValueError(f"unknown language {value[:40]!r}; use an ISO 639-1 code such as 'en'")
-    return code
-
-
-LanguageCode = Annotated[str, AfterValidator(known_language)]
 
 
 class Settings(BaseSettings):

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import StrEnum
 from html import escape
 from itertools import groupby
 from json import dumps
@@ -15,23 +14,6 @@ from typing import Any
 
 from ..contract.transcript import Segment, Transcript, Word
 from .cues import cues
-
-
-class ResponseFormat(StrEnum):
-    """The values of OpenAI's `response_format`; the last is for engines that know speakers."""
-
-    JSON = "json"
-    TEXT = "text"
-    SRT = "srt"
-    VERBOSE_JSON = "verbose_json"
-    VTT = "vtt"
-    DIARIZED_JSON = "diarized_json"
-
-    @property
-    def wants_words(self) -> bool:
-        """Whether the format needs word times: subtitles are cut between words."""
-        return self in (ResponseFormat.SRT, ResponseFormat.VTT)
-
 
 JSON = "application/json"
 PLAIN = "text/plain; charset=utf-8"

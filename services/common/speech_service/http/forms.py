@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ..contract.errors import InvalidField, InvalidRequest
-from ..contract.settings import LanguageCode, Settings
+from ..contract.languages import LanguageCode
+from ..contract.response_format import ResponseFormat
+from ..contract.settings import Settings
 from ..contract.transcript import Options, Speakers, VoiceActivity
-from .formats import ResponseFormat
 
 F = TypeVar("F", bound=BaseModel)
 
@@ -194,54 +195,3 @@ def parse(kind: type[F], fields: dict[str, Any]) -> F:
         raise InvalidField(
             f"{field}: {first['msg'].removeprefix('Value error, ')}", field
         ) from None
-
-
-def openapi_body(kind: type[BaseModel]) -> dict[str, Any]:
-    """Return the OpenAPI description of a multipart body: a `file` and the form's fields."""
-    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
-    return _multipart("file", _inlined(schema, definitions)["properties"])
-
-
-def openapi_file(field: str) -> dict[str, Any]:
-    """Return the OpenAPI description of a multipart body that is a file and nothing else."""
-    return _multipart(field, {})
-
-
-def _multipart(file_field: str, properties: dict[str, Any]) -> dict[str, Any]:
-    file = {"type": "string", "format": "binary", "description": "audio or video"}
-    fields = {name: _form_field(field) for name, field in properties.items()}
-    schema = {
-        "type": "object",
-        "required": [file_field],
-        "properties": {file_field: file, **fields},
-    }
-    filled = {
-        name: field["examples"][0] for name, field in properties.items() if "examples" in field
-    }
-    body = {"schema": schema, "example": {file_field: "speech.wav", **filled}}
-    return {"requestBody": {"required": True, "content": {"multipart/form-data": body}}}
-
-
-def _form_field(schema: dict[str, Any]) -> dict[str, Any]:
-    """Describe a field as a form carries it: what JSON calls null is left empty there.
-
-    An empty field counts as absent. Saying so by an example keeps Swagger UI from filling the
-    field with the word "string" when somebody tries the route.
-    """
-    if schema.get("default", ...) is not None:
-        return schema
-    kinds = [choice for choice in schema["anyOf"] if choice != {"type": "null"}]
-    rest = {key: value for key, value in schema.items() if key not in ("anyOf", "default")}
-    return {**(kinds[0] if len(kinds) == 1 else {"anyOf": kinds}), **rest, "examples": [""]}
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """Replace references by what they refer to: the body is described in one place."""
-    if isinstance(schema, list):
-        return [_inlined(item, definitions) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items()}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import uvicorn
 from starlette.types import ASGIApp
 
-from ..app import THREADS
+from ..contract.engine import WORKER_THREADS
 from ..contract.settings import BadSettings, S, read_environment
 from ..process import logs
 
@@ -65,7 +65,7 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
     server = Server(config)
     server.run()
     status = 0 if server.started else 1
-    if any(thread.name.startswith(THREADS) for thread in threading.enumerate()):
+    if any(thread.name.startswith(WORKER_THREADS) for thread in threading.enumerate()):
         # A decoder cannot be interrupted, and the interpreter would wait for it. Its client has
         # been told already.
         logging.shutdown()

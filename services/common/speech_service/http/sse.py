@@ -16,11 +16,12 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..contract.errors import SpeechError
+from ..contract.response_format import ResponseFormat
 from ..contract.transcript import Segment, Summary, Transcript
-from ..work.service import Job
+from ..work.job import Job
 from . import formats
-from .formats import ResponseFormat
-from .serving import disconnected, translated
+from .disconnect import disconnected
+from .refusals import translated
 
 log = logging.getLogger(__name__)
 

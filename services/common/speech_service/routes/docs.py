@@ -15,7 +15,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-from ..contract.errors import Unauthorized, described
+from ..contract.errors import Unauthorized
+from ..http.openapi import described
 
 router = APIRouter(include_in_schema=False)
 

@@ -20,13 +20,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
-from ..contract.errors import SPEECH_ERRORS, NotFound, SpeechError
-from ..contract.languages import NAMES
-from ..contract.settings import LanguageCode
+from ..contract.errors import NotFound, SpeechError
+from ..contract.languages import NAMES, LanguageCode
 from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
-from ..http.forms import openapi_body, openapi_file, parse
-from ..http.serving import translated, unless_client_leaves
+from ..http.disconnect import unless_client_leaves
+from ..http.forms import parse
+from ..http.openapi import SPEECH_ERRORS, openapi_body, openapi_file
+from ..http.refusals import translated
 from ..http.upload import Upload, read_form
 from ..media.audio import MediaFile, RawFile, Recording
 from ..media.remote import fetch

@@ -20,13 +20,14 @@ from pydantic import BaseModel, ConfigDict
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..contract.errors import InvalidField, QueueFull, SpeechError
-from ..contract.settings import LanguageCode
+from ..contract.languages import LanguageCode
+from ..contract.response_format import ResponseFormat
 from ..contract.transcript import Options, Segment, Transcript
 from ..http import formats
-from ..http.formats import ResponseFormat
+from ..http.auth import chosen_protocol
 from ..http.forms import parse
-from ..http.serving import chosen_protocol
-from ..work.live import Failed, Heard, LiveSession, Pace
+from ..media.utterances import Pace
+from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
 from . import Service
 

@@ -10,8 +10,9 @@ from fastapi import APIRouter, Path
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..contract.engine import ModelCard
-from ..contract.errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable, described
-from ..http.serving import translated
+from ..contract.errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable
+from ..http.openapi import described
+from ..http.refusals import translated
 from ..http.sse import event
 from ..work.service import SpeechService
 from . import Service

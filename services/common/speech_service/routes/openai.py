@@ -12,12 +12,13 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ..contract.errors import SPEECH_ERRORS, InvalidRequest
+from ..contract.errors import InvalidRequest
+from ..contract.response_format import ResponseFormat
 from ..contract.transcript import Transcript
 from ..http import formats
-from ..http.formats import ResponseFormat
-from ..http.forms import Asked, TranscriptionForm, TranslationForm, openapi_body, parse
-from ..http.serving import unless_client_leaves
+from ..http.disconnect import unless_client_leaves
+from ..http.forms import Asked, TranscriptionForm, TranslationForm, parse
+from ..http.openapi import SPEECH_ERRORS, openapi_body
 from ..http.sse import EventStream, openai_events, segment_events
 from ..http.upload import read_form
 from ..media.audio import MediaFile

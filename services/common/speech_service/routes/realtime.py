@@ -19,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
 from ..contract.errors import InvalidField, InvalidRequest, QueueFull, SpeechError
-from ..contract.settings import LanguageCode
+from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript
 from ..http.formats import duration_usage
 from ..http.forms import parse
 from ..media.audio import StreamResampler
-from ..work.live import Failed, Heard, LiveSession, Pace, SpeechStarted, SpeechStopped
+from ..media.utterances import Pace
+from ..work.live import Failed, Heard, LiveSession, SpeechStarted, SpeechStopped
 from ..work.service import SpeechService
 from . import Service
 from .live import TRY_AGAIN_LATER, converse

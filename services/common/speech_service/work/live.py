@@ -17,6 +17,7 @@ from ..contract.engine import SAMPLE_RATE
 from ..contract.errors import QueueFull, SpeechError
 from ..contract.transcript import Options, Segment, Summary, Transcript
 from ..media.audio import Samples
+from ..media.utterances import PADDING, Pace, Utterance, utterance
 from .service import SpeechService
 
 if TYPE_CHECKING:
@@ -30,22 +31,6 @@ STALL_SECONDS = 1.5
 BACKLOG_SECONDS = 60.0
 """Audio that may wait before the client is made to wait."""
 _BUSY_SECONDS = 0.5
-_PADDING = int(0.3 * SAMPLE_RATE)
-"""Samples of the quiet around an utterance that belong to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """When an utterance ends and how often it is looked at; all in seconds.
-
-    `silence` ends an utterance, `longest` cuts one; `interim` is the least new audio between two
-    provisional transcriptions, None for none; `endpoints` False leaves the end to the client.
-    """
-
-    silence: float = 0.5
-    longest: float = 15.0
-    interim: float | None = None
-    endpoints: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,48 +66,6 @@ class Failed:
 
 
 Event = SpeechStarted | SpeechStopped | Heard | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Utterance:
-    """Where an utterance lies in the samples that were looked at.
-
-    `resume` is where the rest begins, if the utterance is `over`.
-    """
-
-    start: int
-    end: int
-    resume: int
-    over: bool
-
-
-def utterance(
-    speech: list[tuple[int, int]], length: int, pace: Pace, ended: bool
-) -> Utterance | None:
-    """Return the first utterance of a stretch of samples, or None where nobody speaks.
-
-    One that has grown too long is cut in its last short pause, if that is not far back.
-
-    Args:
-        speech: stretches with speech, in samples, in order.
-        length: samples looked at.
-        pace: when an utterance is over.
-        ended: no more audio belongs to it.
-    """
-    if not speech:
-        return None
-    pause, longest = int(pace.silence * SAMPLE_RATE), int(pace.longest * SAMPLE_RATE)
-    start, before = speech[0][0], speech[0][0]
-    following = [stretch[0] for stretch in speech[1:]]
-    for (begin, end), upcoming in zip(speech, [*following, length], strict=True):
-        if end - start > longest:
-            if before - start >= longest // 2:
-                return Utterance(start, before, (before + begin) // 2, True)
-            return Utterance(start, start + longest, start + longest, True)
-        if pace.endpoints and upcoming - end >= pause:
-            return Utterance(start, end, min(end + _PADDING, upcoming), True)
-        before = end
-    return Utterance(start, before, min(before + _PADDING, length), ended)
 
 
 class LiveSession:
@@ -223,7 +166,7 @@ class LiveSession:
             speech = await asyncio.to_thread(self._service.engine.speech, view)
             found = utterance(speech, len(view), self.pace, last)
             if found is None:
-                self._drop_to(origin + len(view) - (0 if last else _PADDING))
+                self._drop_to(origin + len(view) - (0 if last else PADDING))
             elif not self._speaking:
                 self._speaking = True
                 yield SpeechStarted((origin + found.start) / SAMPLE_RATE)
@@ -235,7 +178,7 @@ class LiveSession:
                 answered = True
             elif not whole:
                 # The end is in what waits behind this view; only leading quiet can be in the way.
-                self._drop_to(origin + (found.start - _PADDING if found else 0))
+                self._drop_to(origin + (found.start - PADDING if found else 0))
             else:
                 if found is not None and self._worth_showing(found):
                     yield await self._transcribed(view, origin, found)
@@ -266,7 +209,7 @@ class LiveSession:
         self, view: NDArray[np.int16], origin: int, found: Utterance
     ) -> Heard | Failed:
         """Transcribe one utterance; the times are those of the session."""
-        start = max(0, found.start - _PADDING)
+        start = max(0, found.start - PADDING)
         self._shown = 0 if found.over else found.end
         while True:
             samples = Samples(view[start : found.resume])

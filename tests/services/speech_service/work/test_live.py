@@ -15,7 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from speech_service.contract.errors import ModelUnavailable
 from speech_service.media.audio import StreamResampler
-from speech_service.work.live import Pace, Utterance, utterance
+from speech_service.media.utterances import Pace, Utterance, utterance
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 

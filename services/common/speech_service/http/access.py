@@ -1,0 +1,50 @@
+"""What is recorded of a request: one line in the log and one count; the query never is."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ..work.metrics import Metrics
+from .refusals import error_response, translated
+
+log = logging.getLogger("speech_service.access")
+
+
+class Access:
+    """ASGI middleware: records every request, and answers what no route has caught."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.monotonic()
+        status = 499
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            # Caught here and not left to the framework, which would close the connection as well.
+            log.exception("request failed")
+            if status != 499:
+                raise
+            await error_response(translated(error))(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            self._metrics.requests.labels(route, str(status)).inc()
+            level = logging.DEBUG if route in ("/health", "/ready", "/metrics") else logging.INFO
+            seconds = time.monotonic() - started
+            fields = {"method": scope["method"], "route": route, "status": status}
+            log.log(level, "request", extra={**fields, "seconds": round(seconds, 3)})

@@ -1,0 +1,77 @@
+"""Who may enter: the API key, in a header or, from a browser's WebSocket, as a subprotocol."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from ..contract.errors import Unauthorized
+from .refusals import error_response
+
+REALTIME_KEY_PREFIX = "openai-insecure-api-key."
+"""How browsers, which cannot set headers on a WebSocket, hand OpenAI's Realtime API a key."""
+
+_OPEN = re.compile(r"/|/health|/docs|/docs/.*|/openapi\.json")
+"""What needs no key over HTTP: whether the service lives, and pages that hold no data. They ask for
+the key themselves, since nobody can give a browser one before it has loaded a page."""
+
+
+class BearerAuth:
+    """ASGI middleware: everything but `/health`, the page and the docs needs the API key."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self._app = app
+        self._key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan" or self._open(scope) or self._authorized(scope):
+            await self._app(scope, receive, send)
+            return
+        error = Unauthorized("a valid API key is required: Authorization: Bearer <key>")
+        response = error_response(error)
+        if scope["type"] == "websocket":
+            await send(
+                {
+                    "type": "websocket.http.response.start",
+                    "status": response.status_code,
+                    "headers": response.raw_headers,
+                }
+            )
+            await send({"type": "websocket.http.response.body", "body": response.body})
+            return
+        await response(scope, receive, send)
+
+    def _open(self, scope: Scope) -> bool:
+        path: str = scope["path"].removeprefix(scope.get("root_path", ""))
+        return scope["type"] == "http" and _OPEN.fullmatch(path) is not None
+
+    def _authorized(self, scope: Scope) -> bool:
+        scheme, _, token = _header(scope, b"authorization").partition(b" ")
+        if scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._key):
+            return True
+        offers = [offer for offer in scope.get("subprotocols", ()) if _holds_key(offer)]
+        keys = [offer.removeprefix(REALTIME_KEY_PREFIX) for offer in offers]
+        # Names of protocols allow few characters: whoever has others in a key percent-encodes them.
+        spellings = [one for key in keys for one in (key.encode(), unquote_to_bytes(key))]
+        return any(hmac.compare_digest(spelling, self._key) for spelling in spellings)
+
+
+def chosen_protocol(websocket: WebSocket) -> str | None:
+    """Return the first subprotocol offered that is no key, to accept the connection with.
+
+    A browser that brings its key as a subprotocol closes a connection of which none is chosen.
+    """
+    offered: list[str] = websocket.scope.get("subprotocols", [])
+    return next((offer for offer in offered if not _holds_key(offer)), None)
+
+
+def _holds_key(subprotocol: str) -> bool:
+    return subprotocol.startswith(REALTIME_KEY_PREFIX)
+
+
+def _header(scope: Scope, name: bytes) -> bytes:
+    return next((value for key, value in scope["headers"] if key == name), b"")

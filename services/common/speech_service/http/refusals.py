@@ -1,0 +1,69 @@
+"""How a failure looks to the client: foreign errors translated once, all of them in one shape."""
+
+from __future__ import annotations
+
+from http import HTTPMethod
+
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
+
+from ..contract.errors import HttpError, InvalidField, SpeechError
+from .disconnect import ClientLeft
+
+
+def translated(error: Exception) -> SpeechError:
+    """Return what any failure of a route means to the client; foreign ones are translated here."""
+    match error:
+        case SpeechError():
+            return error
+        case RequestValidationError():
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"][1:])
+            message = first["msg"].removeprefix("Value error, ")
+            return InvalidField(f"{field}: {message}", field or None)
+        case HTTPException():
+            return HttpError(error.status_code, str(error.detail))
+        case _:
+            return SpeechError("the service failed; its log says why")
+
+
+def error_response(error: SpeechError) -> Response:
+    """Return an error in OpenAI's shape."""
+    return JSONResponse(error.as_openai(), error.status, error.headers)
+
+
+def add_error_handlers(app: FastAPI) -> None:
+    """Let an application answer every failure in that shape."""
+
+    async def refuse(request: Request, error: Exception) -> Response:
+        headers = dict(getattr(error, "headers", None) or {})
+        response = error_response(translated(error))
+        response.headers.update(headers)
+        if response.status_code == 405:
+            response.headers["Allow"] = ", ".join(_methods(request))
+        return response
+
+    async def client_left(request: Request, error: Exception) -> Response:
+        # Nobody reads this; 499 is what the access log of many servers calls it.
+        return Response(status_code=499)
+
+    for kind in (SpeechError, HTTPException, RequestValidationError):
+        app.add_exception_handler(kind, refuse)
+    app.add_exception_handler(ClientLeft, client_left)
+    app.add_exception_handler(ClientDisconnect, client_left)
+
+
+def _methods(request: Request) -> list[str]:
+    """Return what the path of a request is for (RFC 9110, section 10.2.1), over all its routes."""
+    return [
+        method
+        for method in HTTPMethod
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
