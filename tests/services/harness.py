@@ -19,7 +19,13 @@ from speech_service.contract.engine import SAMPLE_RATE, Abilities, Borrow, Item,
 from speech_service.contract.errors import ModelNotFound
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Summary, Word
-from speech_service.routes import legacy, live, realtime
+from speech_service.routes import (
+    faster_whisper_server,
+    plain,
+    realtime,
+    whisper_asr,
+    whisper_live,
+)
 
 
 def words(*texts: str, start: float = 0.0, each: float = 0.5) -> tuple[Word, ...]:
@@ -116,7 +122,9 @@ class FakeEngine:
         yield Summary(options.language or "fr", 0.9, seconds, seconds)
 
 
-PLAIN_FAMILIES = (legacy.plain, legacy.asr, live.router, realtime.router)
+PLAIN_FAMILIES = tuple(
+    family.router for family in (plain, whisper_asr, faster_whisper_server, whisper_live, realtime)
+)
 """The routes of an engine that is not alone with OpenAI's."""
 
 

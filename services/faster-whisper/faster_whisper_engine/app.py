@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 from speech_service.app import create_app
-from speech_service.routes import legacy, live, realtime
+from speech_service.routes import (
+    faster_whisper_server,
+    plain,
+    realtime,
+    whisper_asr,
+    whisper_live,
+)
 
 from .engine import FasterWhisper
 from .settings import EngineSettings
 
+FAMILIES = (plain, whisper_asr, faster_whisper_server, whisper_live, realtime)
+"""The clients that are served beside OpenAI's."""
+
 
 def create(settings: EngineSettings) -> FastAPI:
     """Return the service; nothing heavy is imported before it has started."""
-    families = (legacy.plain, legacy.asr, live.router, realtime.router)
+    families = [family.router for family in FAMILIES]
     return create_app(FasterWhisper(settings), settings, "faster-whisper", families)

@@ -16,9 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import nltk
 import pytest
-from whisperx_engine import punkt, sources
+from whisperx_engine import sources
 
 from tests.ports import free_port
 
@@ -297,27 +296,6 @@ def test_a_language_that_nobody_can_align_is_no_trouble_with_the_hub(ask: Ask) -
     assert "'la'" in ask(alignment="la", directory=None)["impossible"]
 
 
-@pytest.mark.docker
-def test_there_are_sentences_for_every_language_that_whisperx_asks_for() -> None:
-    program = """
-import nltk
-from whisperx.utils import PUNKT_LANGUAGES
-from whisperx_engine import punkt
-
-nltk.data.path.clear()
-punkt.provide()
-for language in PUNKT_LANGUAGES.values():
-    nltk.data.load(f"tokenizers/punkt_tab/{language}.pickle")
-"""
-    ended = subprocess.run(
-        ["docker", "run", "--rm", "--read-only", "--tmpfs", "/tmp", "--network", "none"]
-        + [build(), "python3", "-c", program],
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stderr
-
-
 def test_whisper_models_of_the_image_have_the_names_that_clients_use(tmp_path: Path) -> None:
     for name in ("small", "Systran/faster-whisper-tiny", "unfinished"):
         (tmp_path / "whisper" / name).mkdir(parents=True)
@@ -326,27 +304,3 @@ def test_whisper_models_of_the_image_have_the_names_that_clients_use(tmp_path: P
     found = sources.whisper_models(tmp_path)
     assert set(found) == {"small", "Systran/faster-whisper-tiny"}
     assert found["small"] == tmp_path / "whisper" / "small"
-
-
-@pytest.mark.parametrize(
-    ("language", "sentences"),
-    [
-        (
-            "english",
-            ["Dr. Smith met Mr. J. Bach at 5 p.m. yesterday.", "It cost 3.5 euros.", "Yes!"],
-        ),
-        ("german", ["Am 3. Mai kam Hr. Maier z.B. nicht.", "Er ging 1999.", "Warum?"]),
-        ("french", ["M. Dupont est là.", "Bonjour !", "Oui."]),
-        ("russian", ["Это, т.е. тест, стоит 5 руб. утром.", "Да.", "Нет."]),
-    ],
-)
-def test_sentences_end_where_people_end_them(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, language: str, sentences: list[str]
-) -> None:
-    monkeypatch.setattr(nltk.data, "path", [])
-    punkt.provide(tmp_path)
-    load: Any = nltk.data.load  # untyped
-    tokenizer = load(f"tokenizers/punkt_tab/{language}.pickle")
-    text = " ".join(sentences)
-    spans = tokenizer.span_tokenize(text)
-    assert [text[start:end] for start, end in spans] == sentences

@@ -16,10 +16,7 @@ from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from ..contract.errors import SpeechError
-from ..contract.response_format import ResponseFormat
-from ..contract.transcript import Segment, Summary, Transcript
 from ..work.job import Job
-from . import formats
 from .disconnect import disconnected
 from .refusals import translated
 
@@ -33,45 +30,6 @@ def event(data: Any) -> bytes:
     """Return one event; what is no text already is written as JSON."""
     text = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
     return ("".join(f"data: {line}\n" for line in text.splitlines() or [""]) + "\n").encode()
-
-
-async def openai_events(job: Job) -> AsyncIterator[bytes]:
-    """Yield `transcript.text.delta` per segment and `transcript.text.done` at the end.
-
-    The deltas put together are the text of the last event. Where speakers were asked for, each
-    segment comes before its delta as the `transcript.text.segment` of OpenAI's diarizing models.
-    """
-    begun = False
-    async for segment in job:
-        if job.options.speakers:
-            yield event(formats.diarized_segment(segment))
-        delta = segment.text if begun else segment.text.lstrip()
-        begun = begun or bool(delta)
-        yield event({"type": "transcript.text.delta", "delta": delta})
-    transcript = job.result()
-    usage = formats.token_usage(transcript)
-    yield event({"type": "transcript.text.done", "text": transcript.text, "usage": usage})
-
-
-async def segment_events(job: Job, answer: ResponseFormat) -> AsyncIterator[bytes]:
-    """Yield each segment alone in the answer format, as faster-whisper-server streams."""
-    async for segment in job:
-        # The length of the whole is not known yet; what has been heard so far is.
-        heard = Summary(job.options.language or "", 0.0, segment.end, segment.end)
-        yield event(_alone(Transcript(job.options.task, heard, (segment,)), segment, answer))
-    job.result()
-
-
-def _alone(transcript: Transcript, segment: Segment, answer: ResponseFormat) -> Any:
-    match answer:
-        case ResponseFormat.JSON:
-            return {"text": segment.text}
-        case ResponseFormat.VERBOSE_JSON:
-            return formats.verbose_json(transcript)
-        case ResponseFormat.DIARIZED_JSON:
-            return formats.diarized_segment(segment)
-        case other:
-            return formats.PLAIN_WRITERS[other][0](transcript)
 
 
 class EventStream(StreamingResponse):

@@ -6,26 +6,168 @@ validated afterwards, so that limits apply while it arrives and every error has 
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..contract.errors import InvalidRequest
+from ..contract.languages import LanguageCode
 from ..contract.response_format import ResponseFormat
-from ..contract.transcript import Transcript
+from ..contract.settings import Settings
+from ..contract.transcript import Options, Segment, Summary, Transcript, VoiceActivity
 from ..http import formats
 from ..http.disconnect import unless_client_leaves
-from ..http.forms import Asked, TranscriptionForm, TranslationForm, parse
+from ..http.forms import SpeakerFields, parse
 from ..http.openapi import SPEECH_ERRORS, openapi_body
-from ..http.sse import EventStream, openai_events, segment_events
+from ..http.sse import EventStream, event
 from ..http.upload import read_form
 from ..media.audio import MediaFile
+from ..work.job import Job
 from ..work.service import SpeechService
 from . import Service
 
 router = APIRouter(tags=["OpenAI audio"])
+
+
+def _as_list(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _as_object(value: Any) -> Any:
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"not valid JSON: {error}") from None
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A validated request: which model, what it is to do, and how to answer.
+
+    `words` asks for the flat list of words, `stream` for server-sent events.
+    """
+
+    model: str | None
+    options: Options
+    format: ResponseFormat
+    words: bool = False
+    stream: bool = False
+
+
+class ServerVad(BaseModel):
+    """OpenAI's `chunking_strategy` object: how silence is told from speech."""
+
+    type: Literal["server_vad"] = "server_vad"
+    threshold: float | None = Field(default=None, gt=0, lt=1)
+    silence_duration_ms: int | None = Field(default=None, ge=0, le=60_000)
+    prefix_padding_ms: int | None = Field(default=None, ge=0, le=60_000)
+
+
+class SpeechForm(BaseModel):
+    """Fields that transcriptions and translations share."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = Field(
+        default=None, description="a model id; `whisper-1` is the default", examples=["whisper-1"]
+    )
+    prompt: str | None = Field(default=None, description="text that comes before the recording")
+    response_format: ResponseFormat | None = Field(default=None, examples=["verbose_json"])
+    temperature: float = Field(default=0.0, ge=0, le=1)
+    stream: bool = Field(default=False, description="answer with server-sent events")
+    vad_filter: bool = Field(default=True, description="leave out silence before decoding")
+
+    def format(self, settings: Settings) -> ResponseFormat:
+        """Return the format to answer in."""
+        return self.response_format or settings.default_response_format
+
+
+class TranslationForm(SpeechForm):
+    """The fields of `POST /v1/audio/translations`."""
+
+    def asked(self, settings: Settings) -> Asked:
+        """Return what the client wants.
+
+        Raises:
+            InvalidRequest: speakers, which OpenAI's translations have no place for.
+        """
+        answer = self.format(settings)
+        if answer is ResponseFormat.DIARIZED_JSON:
+            raise InvalidRequest("translations have no diarized_json", "response_format")
+        options = Options(
+            task="translate",
+            prompt=self.prompt,
+            temperature=self.temperature,
+            voice_activity=VoiceActivity() if self.vad_filter else None,
+            words=answer.wants_words,
+        )
+        return Asked(self.model, options, answer, stream=self.stream)
+
+
+class TranscriptionForm(SpeakerFields, SpeechForm):
+    """The fields of `POST /v1/audio/transcriptions`."""
+
+    language: LanguageCode | None = Field(
+        default=None, description="ISO 639-1; else detected", examples=["en"]
+    )
+    hotwords: str | None = Field(
+        default=None, description="words to expect", examples=["Fresnel, Eddystone"]
+    )
+    timestamp_granularities: Annotated[
+        list[Literal["word", "segment"]], BeforeValidator(_as_list)
+    ] = Field(default=["segment"], description="`word` needs `verbose_json`")
+    include: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+        default=[], description="accepted for OpenAI's clients; adds nothing"
+    )
+    chunking_strategy: Annotated[
+        Literal["auto"] | ServerVad | None, BeforeValidator(_as_object)
+    ] = None
+    without_timestamps: bool = False
+
+    def asked(self, settings: Settings) -> Asked:
+        """Return what the client wants.
+
+        Raises:
+            InvalidRequest: word times in a format that has no place for them.
+            InvalidField: numbers of speakers that contradict each other.
+        """
+        answer = self.format(settings)
+        words = "word" in self.timestamp_granularities
+        diarize = self.diarize or answer is ResponseFormat.DIARIZED_JSON
+        if words and answer is not ResponseFormat.VERBOSE_JSON:
+            raise InvalidRequest(
+                "word timestamps need response_format=verbose_json", "timestamp_granularities"
+            )
+        options = Options(
+            language=self.language or settings.default_language,
+            prompt=self.prompt,
+            hotwords=self.hotwords,
+            temperature=self.temperature,
+            voice_activity=self._voice_activity(),
+            # A turn may end within a sentence: whose a word is, its own time tells.
+            words=words or answer.wants_words or diarize,
+            speakers=self.speakers() if diarize else None,
+            without_timestamps=self.without_timestamps,
+        )
+        return Asked(self.model, options, answer, words, self.stream)
+
+    def _voice_activity(self) -> VoiceActivity | None:
+        match self.chunking_strategy:
+            case ServerVad() as vad:
+                return VoiceActivity(vad.threshold, vad.silence_duration_ms, vad.prefix_padding_ms)
+            case "auto":
+                return VoiceActivity()
+            case None:
+                return VoiceActivity() if self.vad_filter else None
+
 
 _JSON = {"text": "One two three.", "usage": {"type": "duration", "seconds": 2.5}}
 _SRT = "1\n00:00:00,120 --> 00:00:01,480\nOne two three.\n\n"
@@ -110,3 +252,42 @@ def answer(transcript: Transcript, asked: Asked) -> Response:
         case other:
             write, media_type = formats.PLAIN_WRITERS[other]
             return Response(write(transcript), headers={"Content-Type": media_type})
+
+
+async def openai_events(job: Job) -> AsyncIterator[bytes]:
+    """Yield `transcript.text.delta` per segment and `transcript.text.done` at the end.
+
+    The deltas put together are the text of the last event. Where speakers were asked for, each
+    segment comes before its delta as the `transcript.text.segment` of OpenAI's diarizing models.
+    """
+    begun = False
+    async for segment in job:
+        if job.options.speakers:
+            yield event(formats.diarized_segment(segment))
+        delta = segment.text if begun else segment.text.lstrip()
+        begun = begun or bool(delta)
+        yield event({"type": "transcript.text.delta", "delta": delta})
+    transcript = job.result()
+    usage = formats.token_usage(transcript)
+    yield event({"type": "transcript.text.done", "text": transcript.text, "usage": usage})
+
+
+async def segment_events(job: Job, answer: ResponseFormat) -> AsyncIterator[bytes]:
+    """Yield each segment alone in the answer format, as faster-whisper-server streams."""
+    async for segment in job:
+        # The length of the whole is not known yet; what has been heard so far is.
+        heard = Summary(job.options.language or "", 0.0, segment.end, segment.end)
+        yield event(_alone(Transcript(job.options.task, heard, (segment,)), segment, answer))
+    job.result()
+
+
+def _alone(transcript: Transcript, segment: Segment, answer: ResponseFormat) -> Any:
+    match answer:
+        case ResponseFormat.JSON:
+            return {"text": segment.text}
+        case ResponseFormat.VERBOSE_JSON:
+            return formats.verbose_json(transcript)
+        case ResponseFormat.DIARIZED_JSON:
+            return formats.diarized_segment(segment)
+        case other:
+            return formats.PLAIN_WRITERS[other][0](transcript)

@@ -6,7 +6,6 @@ import io
 
 import pysubs2
 import webvtt
-from speech_service.contract.languages import NAMES, code_of
 from speech_service.contract.transcript import Segment, Summary, Transcript
 from speech_service.http import formats
 
@@ -95,14 +94,3 @@ def test_nothing_heard_is_valid_in_every_format() -> None:
     assert formats.srt(nothing) == ""
     assert formats.vtt(nothing) == "WEBVTT\n\n"
     assert formats.tsv(nothing) == "start\tend\ttext\n"
-
-
-def test_languages_are_found_by_code_name_and_region() -> None:
-    assert len(NAMES) == 100
-    assert (code_of("en"), code_of("English"), code_of("pt-BR"), code_of("Haitian Creole")) == (
-        "en",
-        "en",
-        "pt",
-        "ht",
-    )
-    assert code_of("xx") is None

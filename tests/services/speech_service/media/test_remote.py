@@ -13,7 +13,7 @@ from speech_service.contract.errors import EmptyFile, SpeechError, TooLarge, Url
 from speech_service.media import remote
 from speech_service.media.remote import FetchFailed, fetch, is_public
 
-from ..routes.test_legacy import web
+from ...web import web
 
 
 @pytest.mark.parametrize(

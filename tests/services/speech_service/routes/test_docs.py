@@ -85,6 +85,20 @@ def test_the_key_is_part_of_the_description_where_one_is_needed(document: dict[s
     assert "s3cret" not in str(locked)
 
 
+def test_the_documentation_knows_every_field() -> None:
+    with serve() as http:
+        document = http.get("/openapi.json").json()
+    body = document["paths"]["/v1/audio/transcriptions"]["post"]["requestBody"]
+    properties = body["content"]["multipart/form-data"]["schema"]["properties"]
+    assert {"file", "model", "language", "prompt", "hotwords", "stream"} <= set(properties)
+    assert "$ref" not in str(body)
+
+
+def test_a_root_path_is_part_of_the_documentation() -> None:
+    with serve(root_path="/whisper") as http:
+        assert http.get("/openapi.json").json()["servers"] == [{"url": "/whisper"}]
+
+
 @pytest.mark.parametrize("path", ["", "/whisper"])
 def test_a_route_is_tried_in_the_browser(path: str) -> None:
     with (

@@ -11,8 +11,8 @@ from speech_service.contract.transcript import Speakers
 from ... import media
 from ...browser import below, browser
 from ...harness import FakeEngine, segment, serve
+from ...spoken import Recorder, sound
 from ...test_speakers import diarizing
-from ..work.test_live import Recorder, sound
 
 TEXT = "one two three four five"
 

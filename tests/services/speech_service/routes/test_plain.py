@@ -1,25 +1,22 @@
-"""The routes of older servers, in the shapes their clients read."""
+"""`/transcribe` and `/transcribe/url`, in the shapes that the clients of older servers read."""
 
 from __future__ import annotations
 
-import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from speech_service.media import remote
 
 from ... import media
-from ...harness import FakeEngine, serve
+from ...harness import serve
+from ...web import web
 
 TEXT = "one two three four five"
 
 
-def file(name: str = "file") -> dict[str, Any]:
-    return {name: ("my speech.wav", media.tone(2.0))}
+def file() -> dict[str, Any]:
+    return {"file": ("my speech.wav", media.tone(2.0))}
 
 
 def test_one_object_serves_two_older_clients() -> None:
@@ -97,19 +94,6 @@ class Talk(BaseHTTPRequestHandler):
         """Be quiet."""
 
 
-@contextmanager
-def web(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
 def test_an_allowed_address_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> None:
     # A test may connect to the loopback only, which is what the rule forbids.
     monkeypatch.setattr(remote.fetch, "__defaults__", (lambda address: True,))
@@ -117,57 +101,3 @@ def test_an_allowed_address_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> N
         answer = http.post("/transcribe/url", json={"url": f"{url}/talk.mp3", "language": "en"})
     assert answer.json()["text"] == TEXT
     assert answer.json()["filename"] == "talk.mp3"
-
-
-@pytest.mark.parametrize(
-    ("output", "begins"),
-    [
-        ("txt", "one two three"),
-        ("srt", "1\n00:00:00,000 --> 00:00:01,500"),
-        ("vtt", "WEBVTT"),
-        ("tsv", "start\tend\ttext"),
-        ("json", "{"),
-    ],
-)
-def test_asr_answers_an_attachment(output: str, begins: str) -> None:
-    engine = FakeEngine()
-    with serve(engine) as http:
-        query = {"output": output, "language": "en", "initial_prompt": "Hi", "vad_filter": "true"}
-        answer = http.post("/asr", params=query, files=file("audio_file"))
-    assert answer.text.startswith(begins)
-    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
-    disposition = f'attachment; filename="my%20speech.wav.{output}"'
-    assert answer.headers["content-disposition"] == disposition
-    assert (engine.asked[0].prompt, engine.asked[0].language) == ("Hi", "en")
-    assert engine.asked[0].voice_activity is not None
-
-
-def test_asr_gives_words_inside_their_segments() -> None:
-    with serve() as http:
-        query = {"output": "json", "word_timestamps": "true"}
-        answer = json.loads(http.post("/asr", params=query, files=file("audio_file")).text)
-    assert answer["language"] == "fr"
-    assert [word["word"] for word in answer["segments"][0]["words"]] == ["one", "two", "three"]
-
-
-def test_asr_takes_bare_samples() -> None:
-    engine = FakeEngine()
-    raw = {"audio_file": ("raw", media.tone(2.0)[44:])}
-    with serve(engine) as http:
-        answer = http.post("/asr", params={"encode": "false"}, files=raw)
-        assert answer.text == TEXT + "\n"
-        assert engine.heard == [2.0]
-        refused = http.post("/asr", params={"output": "pdf"}, files=raw)
-        assert (refused.status_code, refused.json()["error"]["param"]) == (422, "output")
-
-
-def test_a_language_is_detected() -> None:
-    engine = FakeEngine()
-    with serve(engine) as http:
-        answer = http.post("/detect-language", files=file("audio_file"))
-    assert answer.json() == {
-        "detected_language": "french",
-        "language_code": "fr",
-        "confidence": 0.9,
-    }
-    assert engine.asked[0].language_only

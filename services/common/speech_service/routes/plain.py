@@ -1,35 +1,29 @@
-"""Routes of older servers that clients still speak.
-
-`/transcribe` and `/transcribe/url` serve the clients of two plain speech servers with one object;
-`/asr` and `/detect-language` are those of whisper-asr-webservice, which subtitle tools know.
-"""
+"""`POST /transcribe` and `/transcribe/url`: one object for the clients of two plain servers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Annotated, Any, Literal
-from urllib.parse import quote
+from typing import Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from ..contract.errors import NotFound, SpeechError
-from ..contract.languages import NAMES, LanguageCode
+from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript, VoiceActivity
-from ..http import formats
 from ..http.disconnect import unless_client_leaves
 from ..http.forms import parse
-from ..http.openapi import SPEECH_ERRORS, openapi_body, openapi_file
+from ..http.openapi import openapi_body
 from ..http.refusals import translated
-from ..http.upload import Upload, read_form
-from ..media.audio import MediaFile, RawFile, Recording
+from ..http.upload import read_form
+from ..media.audio import MediaFile, Recording
 from ..media.remote import fetch
 from ..work.service import SpeechService
 from . import Service
@@ -52,8 +46,7 @@ class PlainErrors(APIRoute):
         return handler
 
 
-plain = APIRouter(tags=["plain"], route_class=PlainErrors)
-asr = APIRouter(tags=["whisper-asr-webservice"])
+router = APIRouter(tags=["plain"], route_class=PlainErrors)
 
 
 class PlainForm(BaseModel):
@@ -117,7 +110,7 @@ _PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-@plain.post(
+@router.post(
     "/transcribe",
     summary="Transcribe a recording, plain answer",
     openapi_extra=openapi_body(PlainForm),
@@ -131,7 +124,7 @@ async def transcribe(request: Request, service: Service) -> Response:
     return await _plain(request, service, form, MediaFile(upload.file), upload.filename)
 
 
-@plain.post(
+@router.post(
     "/transcribe/url",
     summary="Transcribe a recording from the internet (off by default)",
     responses=_PLAIN_RESPONSES,
@@ -180,108 +173,3 @@ def plain_object(transcript: Transcript, options: Options, filename: str) -> dic
         },
         "filename": filename,
     }
-
-
-class AsrQuery(BaseModel):
-    """The query of `POST /asr`; the audio comes as multipart field `audio_file`."""
-
-    model_config = ConfigDict(extra="ignore")
-
-    encode: bool = Field(default=True, description="false: raw s16le, mono, 16 kHz")
-    task: Literal["transcribe", "translate"] = "transcribe"
-    language: LanguageCode | None = None
-    initial_prompt: str | None = None
-    vad_filter: bool = False
-    word_timestamps: bool = False
-    output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
-
-
-@asr.post(
-    "/asr",
-    summary="Transcribe as whisper-asr-webservice does",
-    openapi_extra=openapi_file("audio_file"),
-    response_class=PlainTextResponse,
-    responses={
-        200: {
-            "description": "the transcript as an attachment",
-            "content": {"text/plain": {"example": "One two three.\n"}},
-        },
-        **SPEECH_ERRORS,
-    },
-)
-async def asr_transcribe(
-    query: Annotated[AsrQuery, Query()], request: Request, service: Service
-) -> Response:
-    """Answer the transcript as an attachment, always `text/plain`."""
-    service.turns.check()
-    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
-    options = Options(
-        task=query.task,
-        language=query.language or service.settings.default_language,
-        prompt=query.initial_prompt,
-        voice_activity=VoiceActivity() if query.vad_filter else None,
-        words=query.word_timestamps or query.output in ("vtt", "srt"),
-    )
-    working = service.transcribe(_recording(upload, query.encode), None, options)
-    transcript = await unless_client_leaves(request, working)
-    name = f"{quote(upload.filename, safe='')[:500]}.{query.output}"
-    return Response(
-        _asr_text(transcript, query),
-        headers={
-            "Content-Type": formats.PLAIN,
-            "Content-Disposition": f'attachment; filename="{name}"',
-            "Asr-Engine": service.engine.name,
-        },
-    )
-
-
-def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
-    match query.output:
-        case "txt":
-            return formats.text(transcript)
-        case "srt":
-            return formats.srt(transcript)
-        case "vtt":
-            return formats.vtt(transcript)
-        case "tsv":
-            return formats.tsv(transcript)
-        case "json":
-            return formats.whisper_json(transcript, query.word_timestamps)
-
-
-@asr.post(
-    "/detect-language",
-    summary="Which language is spoken",
-    openapi_extra=openapi_file("audio_file"),
-    responses={
-        200: {
-            "content": {
-                "application/json": {
-                    "example": {
-                        "detected_language": "english",
-                        "language_code": "en",
-                        "confidence": 0.98,
-                    }
-                }
-            }
-        },
-        **SPEECH_ERRORS,
-    },
-)
-async def detect_language(
-    request: Request, service: Service, encode: bool = True
-) -> dict[str, str | float]:
-    """Answer the language of the first half minute of speech."""
-    service.turns.check()
-    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
-    working = service.transcribe(_recording(upload, encode), None, Options(language_only=True))
-    summary = (await unless_client_leaves(request, working)).summary
-    return {
-        "detected_language": NAMES.get(summary.language, summary.language),
-        "language_code": summary.language,
-        "confidence": summary.language_probability,
-    }
-
-
-def _recording(upload: Upload, encode: bool) -> Recording:
-    return MediaFile(upload.file) if encode else RawFile(upload.file, upload.size)

@@ -1,0 +1,93 @@
+"""Live transcription as faster-whisper-server has it: `WS /v1/audio/transcriptions`.
+
+Binary s16le, 16 kHz mono, comes in; after every utterance the transcript so far goes out in the
+format asked for.
+"""
+
+from __future__ import annotations
+
+import json
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict
+from starlette.websockets import WebSocket
+
+from ..contract.errors import SpeechError
+from ..contract.languages import LanguageCode
+from ..contract.response_format import ResponseFormat
+from ..contract.transcript import Options, Segment, Transcript
+from ..http import formats
+from ..http.auth import chosen_protocol
+from ..http.forms import parse
+from ..http.sockets import converse, receive_samples, refuse
+from ..media.utterances import Pace
+from ..work.live import Failed, Heard, LiveSession
+from ..work.service import SpeechService
+from . import Service
+
+router = APIRouter()
+
+SILENT_CLIENT_SECONDS = 1.0
+"""faster-whisper-server's clients do not say when they are done; they stop sending."""
+
+
+class LiveQuery(BaseModel):
+    """The query of faster-whisper-server's WebSocket."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    model: str | None = None
+    language: LanguageCode | None = None
+    response_format: ResponseFormat | None = None
+    temperature: float = 0.0
+
+
+@router.websocket("/v1/audio/transcriptions")
+async def transcriptions(websocket: WebSocket, service: Service) -> None:
+    """Speak faster-whisper-server's protocol."""
+    await websocket.accept(chosen_protocol(websocket))
+    try:
+        query = parse(LiveQuery, dict(websocket.query_params))
+        await service.resolve(query.model)
+        with service.live_session():
+            await _faster_whisper_server(websocket, service, query)
+    except SpeechError as error:
+        await refuse(websocket, json.dumps(error.as_openai()), error)
+
+
+async def _faster_whisper_server(
+    websocket: WebSocket, service: SpeechService, query: LiveQuery
+) -> None:
+    answer = query.response_format or service.settings.default_response_format
+    options = Options(
+        language=query.language or service.settings.default_language,
+        temperature=query.temperature,
+        words=answer.wants_words,
+    )
+    session = LiveSession(service, query.model, options, Pace())
+    segments: list[Segment] = []
+
+    async def send() -> None:
+        async for event in session.events():
+            if isinstance(event, Failed):
+                raise event.error
+            if isinstance(event, Heard):
+                segments.extend(event.transcript.segments)
+                so_far = Transcript("transcribe", event.transcript.summary, tuple(segments))
+                await websocket.send_text(_written(so_far, answer))
+        await websocket.close()
+
+    receiving = receive_samples(websocket, session, "int16", service, SILENT_CLIENT_SECONDS)
+    await converse(receiving, send())
+
+
+def _written(transcript: Transcript, answer: ResponseFormat) -> str:
+    match answer:
+        case ResponseFormat.JSON:
+            return json.dumps({"text": transcript.text}, ensure_ascii=False)
+        case ResponseFormat.VERBOSE_JSON:
+            return json.dumps(formats.verbose_json(transcript), ensure_ascii=False)
+        case ResponseFormat.TEXT:
+            return transcript.text
+        case other:
+            return formats.PLAIN_WRITERS[other][0](transcript)

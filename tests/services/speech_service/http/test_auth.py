@@ -1,0 +1,61 @@
+"""The API key: who needs one, and how it may be brought."""
+
+from __future__ import annotations
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+from websockets.typing import Subprotocol
+
+from ...harness import serve
+
+
+def test_a_key_is_needed_for_everything_but_health_and_pages_without_data() -> None:
+    with serve(api_key="s3cret", allow_origins=["https://page.example"]) as http:
+        assert http.get("/health").text == "OK"
+        for path in ("/", "/docs", "/docs/start.js", "/openapi.json"):
+            assert http.get(path).status_code == 200
+        for path in ("/ready", "/v1/models", "/metrics", "/nothing", "/health/", "/openapi.jsonx"):
+            refused = http.get(path)
+            assert refused.status_code == 401
+            assert refused.json()["error"]["code"] == "invalid_api_key"
+            assert refused.headers["www-authenticate"] == "Bearer"
+        assert http.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
+        assert http.get("/v1/models", headers={"authorization": "bearer s3cret"}).status_code == 200
+        preflight = http.options(
+            "/v1/models",
+            headers={
+                "origin": "https://page.example",
+                "access-control-request-method": "GET",
+                "access-control-request-headers": "authorization",
+            },
+        )
+        assert preflight.headers["access-control-allow-origin"] == "https://page.example"
+
+
+def test_a_websocket_needs_the_key_too() -> None:
+    with serve(api_key="s3cret") as http:
+        url = str(http.base_url).replace("http", "ws")
+        for path in ("/", "/v1/realtime"):
+            with pytest.raises(InvalidStatus) as refusal:
+                connect(url + path, proxy=None)
+            assert refusal.value.response.status_code == 401
+
+
+def test_a_browser_brings_its_key_as_the_name_of_a_protocol() -> None:
+    def offered(*names: str) -> list[Subprotocol]:
+        return [Subprotocol(name) for name in names]
+
+    with serve(api_key="s3cret/+") as http:
+        url = str(http.base_url).replace("http", "ws")
+        key = "openai-insecure-api-key.s3cret%2F%2B"
+        with connect(url, subprotocols=offered(key, "whisper-live"), proxy=None) as socket:
+            assert socket.subprotocol == "whisper-live"
+        with connect(url, subprotocols=offered(key), proxy=None) as socket:
+            assert socket.subprotocol is None, "the key is not sent back"
+        with pytest.raises(InvalidStatus):
+            connect(url, subprotocols=offered(f"{key}x", "whisper-live"), proxy=None)
+    with serve() as http:  # a page may still keep a key that is needed no more
+        url = str(http.base_url).replace("http", "ws")
+        with connect(url, subprotocols=offered("whisper-live", key), proxy=None) as socket:
+            assert socket.subprotocol == "whisper-live"
