@@ -11,15 +11,12 @@ from speech_service.contract.languages import LanguageCode
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Transcript, Word
 from speech_service.http import formats
-from speech_service.http.disconnect import unless_client_leaves
-from speech_service.http.forms import SpeakerFields, parse
+from speech_service.http.forms import SpeakerFields
+from speech_service.http.intake import Intake
 from speech_service.http.openapi import SPEECH_ERRORS, openapi_body
 from speech_service.http.sse import EventStream, event
-from speech_service.http.upload import read_form
 from speech_service.media.audio import MediaFile
-from speech_service.routes import Service
 from speech_service.work.job import Job
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 router = APIRouter(tags=["WhisperX"])
@@ -101,23 +98,18 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     openapi_extra=openapi_body(TranscribeForm),
     responses=_RESPONSES,
 )
-async def transcribe(request: Request, service: Service) -> Response:
+async def transcribe(intake: Intake) -> Response:
     """Answer in the format of `output`; the file comes as `file` or `audio_file`.
 
     With `stream=true` the answer is server-sent events: `progress` with stage and fraction,
     `segment` for each sentence once it is final, `done` with the whole answer as `result`.
     """
-    service.turns.check()
-    limit = service.settings.max_upload_bytes
-    upload, fields = await read_form(request, limit, ("file", "audio_file"))
-    fields = {**request.query_params, **fields}
-    form = upload.checked(lambda: parse(TranscribeForm, fields))
-    options = upload.checked(lambda: form.options(service.settings))
-    starting = service.submit(MediaFile(upload.file), form.model, options)
-    job = await unless_client_leaves(request, starting)
+    upload, form = await intake.form(TranscribeForm, ("file", "audio_file"), query=True)
+    options = form.options(intake.settings)
+    job = await intake.submit(MediaFile(upload.file), form.model, options)
     if form.stream:
         return EventStream(_events(job, form.output), job)
-    transcript = await unless_client_leaves(request, job.transcript())
+    transcript = await intake.finish(job)
     if form.output == "json":
         return JSONResponse(transcript_object(transcript))
     write, media_type = _WRITERS[form.output]

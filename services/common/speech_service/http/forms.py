@@ -1,7 +1,8 @@
 """What the forms of all families share: how their fields are read, and those about speakers.
 
-One model per form; the OpenAPI document is made from the same models. Unknown fields are ignored,
-because real clients send extras.
+Each form is one model, from which the OpenAPI document is made too. It is read by hand and checked
+afterwards, so that limits apply while it arrives and every error has one shape. Unknown fields are
+ignored, because real clients send extras.
 """
 
 from __future__ import annotations

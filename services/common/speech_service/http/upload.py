@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
 from starlette.types import Message
 
-from ..contract.errors import EmptyFile, InvalidField, NoSpace, SpeechError, TooLarge
-
-T = TypeVar("T")
+from ..contract.errors import EmptyFile, InvalidField, NoSpace, TooLarge
 
 _ENVELOPE_BYTES = 1 << 20
 """What boundaries, part headers and the other fields of a form may take beside the file."""
@@ -37,14 +34,6 @@ class Upload:
     file: IO[bytes]
     filename: str
     size: int
-
-    def checked(self, parse: Callable[[], T]) -> T:
-        """Return what `parse` returns; if it refuses the request, the file is closed."""
-        try:
-            return parse()
-        except SpeechError:
-            self.file.close()
-            raise
 
 
 async def read_form(

@@ -1,19 +1,4 @@
-"""The routes, one module per family of clients."""
+"""The routes: one module per family of clients, with its form, its options and its writer.
 
-from __future__ import annotations
-
-from typing import Annotated
-
-from fastapi import Depends
-from starlette.requests import HTTPConnection
-
-from ..work.service import SpeechService
-
-
-def _service(connection: HTTPConnection) -> SpeechService:
-    service: SpeechService = connection.app.state.service
-    return service
-
-
-Service = Annotated[SpeechService, Depends(_service)]
-"""Parameter of a route: the service it belongs to."""
+They may use all rooms below; they do not know each other.
+"""

@@ -19,11 +19,11 @@ from ..contract.transcript import Options, Segment, Transcript
 from ..http import formats
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
+from ..http.intake import Service
 from ..http.sockets import converse, receive_samples, refuse
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
-from . import Service
 
 router = APIRouter()
 

@@ -11,11 +11,11 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..contract.engine import ModelCard
 from ..contract.errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable
+from ..http.intake import Service
 from ..http.openapi import described
 from ..http.refusals import translated
 from ..http.sse import event
 from ..work.service import SpeechService
-from . import Service
 
 router = APIRouter(tags=["models"])
 

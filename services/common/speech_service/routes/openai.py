@@ -1,7 +1,6 @@
 """OpenAI's audio API: `POST /v1/audio/transcriptions` and `/v1/audio/translations`.
 
-Shapes: https://platform.openai.com/docs/api-reference/audio. The form is read by hand and
-validated afterwards, so that limits apply while it arrives and every error has one shape.
+Shapes: https://platform.openai.com/docs/api-reference/audio.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from ..contract.errors import InvalidRequest
@@ -22,15 +20,12 @@ from ..contract.response_format import ResponseFormat
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Segment, Summary, Transcript, VoiceActivity
 from ..http import formats
-from ..http.disconnect import unless_client_leaves
-from ..http.forms import SpeakerFields, parse
+from ..http.forms import SpeakerFields
+from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import SPEECH_ERRORS, openapi_body
 from ..http.sse import EventStream, event
-from ..http.upload import read_form
 from ..media.audio import MediaFile
 from ..work.job import Job
-from ..work.service import SpeechService
-from . import Service
 
 router = APIRouter(tags=["OpenAI audio"])
 
@@ -193,14 +188,12 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
     openapi_extra=openapi_body(TranscriptionForm),
     responses=_RESPONSES,
 )
-async def transcriptions(
-    request: Request, service: Service, stream_format: str | None = None
-) -> Response:
+async def transcriptions(intake: Intake, stream_format: str | None = None) -> Response:
     """Answer in `response_format`, or with `stream=true` as OpenAI's server-sent events.
 
     `stream_format=fws` streams each segment in the response format instead.
     """
-    return await _speech(request, service, TranscriptionForm, stream_format)
+    return await _speech(intake, TranscriptionForm, stream_format)
 
 
 @router.post(
@@ -209,38 +202,28 @@ async def transcriptions(
     openapi_extra=openapi_body(TranslationForm),
     responses=_RESPONSES,
 )
-async def translations(
-    request: Request, service: Service, stream_format: str | None = None
-) -> Response:
+async def translations(intake: Intake, stream_format: str | None = None) -> Response:
     """Answer as transcriptions do; `language` is always `en`."""
-    return await _speech(request, service, TranslationForm, stream_format)
+    return await _speech(intake, TranslationForm, stream_format)
 
 
 async def _speech(
-    request: Request,
-    service: SpeechService,
+    intake: SpeechIntake,
     kind: type[TranscriptionForm] | type[TranslationForm],
     stream_format: str | None,
 ) -> Response:
-    service.turns.check()
-    upload, fields = await read_form(request, service.settings.max_upload_bytes)
-    asked = upload.checked(lambda: _asked(service, parse(kind, fields)))
-    starting = service.submit(MediaFile(upload.file), asked.model, asked.options)
-    job = await unless_client_leaves(request, starting)
+    upload, form = await intake.form(kind)
+    asked = form.asked(intake.settings)
+    if asked.options.speakers and not intake.service.engine.abilities.speakers:
+        raise InvalidRequest("this service cannot tell speakers apart", "response_format")
+    job = await intake.submit(MediaFile(upload.file), asked.model, asked.options)
     if asked.stream:
         fws = stream_format == "fws"
         return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)
-    return answer(await unless_client_leaves(request, job.transcript()), asked)
+    return written(await intake.finish(job), asked)
 
 
-def _asked(service: SpeechService, form: TranscriptionForm | TranslationForm) -> Asked:
-    asked = form.asked(service.settings)
-    if asked.options.speakers and not service.engine.abilities.speakers:
-        raise InvalidRequest("this service cannot tell speakers apart", "response_format")
-    return asked
-
-
-def answer(transcript: Transcript, asked: Asked) -> Response:
+def written(transcript: Transcript, asked: Asked) -> Response:
     """Return a transcript in the format asked for."""
     match asked.format:
         case ResponseFormat.JSON:

@@ -13,7 +13,7 @@ from starlette.responses import HTMLResponse
 from ..contract.engine import Abilities
 from ..contract.errors import NotFound
 from ..contract.languages import NAMES
-from . import Service
+from ..http.intake import Service
 
 router = APIRouter()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
 from typing import Any, Literal
@@ -17,16 +16,12 @@ from starlette.responses import JSONResponse, Response
 
 from ..contract.errors import NotFound, SpeechError
 from ..contract.languages import LanguageCode
+from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript, VoiceActivity
-from ..http.disconnect import unless_client_leaves
-from ..http.forms import parse
+from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import openapi_body
 from ..http.refusals import translated
-from ..http.upload import read_form
 from ..media.audio import MediaFile, Recording
-from ..media.remote import fetch
-from ..work.service import SpeechService
-from . import Service
 
 
 class PlainErrors(APIRoute):
@@ -61,11 +56,11 @@ class PlainForm(BaseModel):
     task: Literal["transcribe", "translate"] = "transcribe"
     vad_filter: bool = True
 
-    def options(self, service: SpeechService) -> Options:
+    def options(self, settings: Settings) -> Options:
         """Return what the engine is asked to do."""
         return Options(
             task=self.task,
-            language=self.language or service.settings.default_language,
+            language=self.language or settings.default_language,
             voice_activity=VoiceActivity() if self.vad_filter else None,
         )
 
@@ -116,12 +111,10 @@ _PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
     openapi_extra=openapi_body(PlainForm),
     responses=_PLAIN_RESPONSES,
 )
-async def transcribe(request: Request, service: Service) -> Response:
+async def transcribe(intake: Intake) -> Response:
     """Answer text, segments and what is known of the recording in one object."""
-    service.turns.check()
-    upload, fields = await read_form(request, service.settings.max_upload_bytes)
-    form = upload.checked(lambda: parse(PlainForm, fields))
-    return await _plain(request, service, form, MediaFile(upload.file), upload.filename)
+    upload, form = await intake.form(PlainForm)
+    return await _plain(intake, form, MediaFile(upload.file), upload.filename)
 
 
 @router.post(
@@ -129,22 +122,19 @@ async def transcribe(request: Request, service: Service) -> Response:
     summary="Transcribe a recording from the internet (off by default)",
     responses=_PLAIN_RESPONSES,
 )
-async def transcribe_url(form: UrlForm, request: Request, service: Service) -> Response:
+async def transcribe_url(form: UrlForm, intake: Intake) -> Response:
     """Fetch a public address and answer as `/transcribe`; needs `ALLOW_URL=1`."""
-    if not service.settings.allow_url:
+    if not intake.settings.allow_url:
         raise NotFound("fetching addresses is switched off; set ALLOW_URL=1 to allow it")
-    service.turns.check()
-    fetching = asyncio.to_thread(fetch, form.url, service.settings.max_upload_bytes)
-    recording = MediaFile(await unless_client_leaves(request, fetching))
-    return await _plain(request, service, form, recording, form.url.rpartition("/")[2])
+    return await _plain(intake, form, await intake.fetched(form.url), form.url.rpartition("/")[2])
 
 
 async def _plain(
-    request: Request, service: SpeechService, form: PlainForm, recording: Recording, name: str
+    intake: SpeechIntake, form: PlainForm, recording: Recording, name: str
 ) -> Response:
-    options = form.options(service)
-    working = service.transcribe(recording, form.model, options)
-    return JSONResponse(plain_object(await unless_client_leaves(request, working), options, name))
+    options = form.options(intake.settings)
+    transcript = await intake.transcribe(recording, form.model, options)
+    return JSONResponse(plain_object(transcript, options, name))
 
 
 def plain_object(transcript: Transcript, options: Options, filename: str) -> dict[str, Any]:

@@ -23,12 +23,12 @@ from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript
 from ..http.formats import duration_usage
 from ..http.forms import parse
+from ..http.intake import Service
 from ..http.sockets import TRY_AGAIN_LATER, converse
 from ..media.audio import StreamResampler
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession, SpeechStarted, SpeechStopped
 from ..work.service import SpeechService
-from . import Service
 
 router = APIRouter()
 

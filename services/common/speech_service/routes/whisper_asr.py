@@ -7,17 +7,16 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from ..contract.languages import NAMES, LanguageCode
+from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
-from ..http.disconnect import unless_client_leaves
+from ..http.intake import Intake
 from ..http.openapi import SPEECH_ERRORS, openapi_file
-from ..http.upload import Upload, read_form
+from ..http.upload import Upload
 from ..media.audio import MediaFile, RawFile, Recording
-from . import Service
 
 router = APIRouter(tags=["whisper-asr-webservice"])
 
@@ -35,6 +34,16 @@ class AsrQuery(BaseModel):
     word_timestamps: bool = False
     output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
 
+    def options(self, settings: Settings) -> Options:
+        """Return what the engine is asked to do."""
+        return Options(
+            task=self.task,
+            language=self.language or settings.default_language,
+            prompt=self.initial_prompt,
+            voice_activity=VoiceActivity() if self.vad_filter else None,
+            words=self.word_timestamps or self.output in ("vtt", "srt"),
+        )
+
 
 @router.post(
     "/asr",
@@ -49,28 +58,18 @@ class AsrQuery(BaseModel):
         **SPEECH_ERRORS,
     },
 )
-async def asr_transcribe(
-    query: Annotated[AsrQuery, Query()], request: Request, service: Service
-) -> Response:
+async def asr_transcribe(query: Annotated[AsrQuery, Query()], intake: Intake) -> Response:
     """Answer the transcript as an attachment, always `text/plain`."""
-    service.turns.check()
-    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
-    options = Options(
-        task=query.task,
-        language=query.language or service.settings.default_language,
-        prompt=query.initial_prompt,
-        voice_activity=VoiceActivity() if query.vad_filter else None,
-        words=query.word_timestamps or query.output in ("vtt", "srt"),
-    )
-    working = service.transcribe(_recording(upload, query.encode), None, options)
-    transcript = await unless_client_leaves(request, working)
+    upload = await intake.upload("audio_file")
+    options = query.options(intake.settings)
+    transcript = await intake.transcribe(_recording(upload, query.encode), None, options)
     name = f"{quote(upload.filename, safe='')[:500]}.{query.output}"
     return Response(
         _asr_text(transcript, query),
         headers={
             "Content-Type": formats.PLAIN,
             "Content-Disposition": f'attachment; filename="{name}"',
-            "Asr-Engine": service.engine.name,
+            "Asr-Engine": intake.service.engine.name,
         },
     )
 
@@ -108,14 +107,10 @@ def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
         **SPEECH_ERRORS,
     },
 )
-async def detect_language(
-    request: Request, service: Service, encode: bool = True
-) -> dict[str, str | float]:
+async def detect_language(intake: Intake, encode: bool = True) -> dict[str, str | float]:
     """Answer the language of the first half minute of speech."""
-    service.turns.check()
-    upload, _ = await read_form(request, service.settings.max_upload_bytes, ("audio_file",))
-    working = service.transcribe(_recording(upload, encode), None, Options(language_only=True))
-    summary = (await unless_client_leaves(request, working)).summary
+    recording = _recording(await intake.upload("audio_file"), encode)
+    summary = (await intake.transcribe(recording, None, Options(language_only=True))).summary
     return {
         "detected_language": NAMES.get(summary.language, summary.language),
         "language_code": summary.language,

@@ -1,0 +1,131 @@
+"""What routes are given: the service, and those that take speech an intake for their request.
+
+Rules: a full queue refuses before the body is read. What has been received is closed when the
+request ends, however it ends, unless a job has taken it over. What a client waits for is given up
+once it has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends
+from pydantic import BaseModel
+from starlette.requests import HTTPConnection, Request
+
+from ..contract.settings import Settings
+from ..contract.transcript import Options, Transcript
+from ..media.audio import MediaFile, Recording
+from ..media.remote import fetch
+from ..work.job import Job
+from ..work.service import SpeechService
+from .disconnect import unless_client_leaves
+from .forms import parse
+from .upload import Upload, read_form
+
+F = TypeVar("F", bound=BaseModel)
+
+
+class SpeechIntake:
+    """Takes the recording of one request in and has it transcribed.
+
+    Args:
+        request: its body must be unread.
+        service: does the work.
+        received: closed when the request ends.
+    """
+
+    def __init__(self, request: Request, service: SpeechService, received: ExitStack) -> None:
+        self.service = service
+        self._request = request
+        self._received = received
+
+    @property
+    def settings(self) -> Settings:
+        """Those of the service."""
+        return self.service.settings
+
+    async def form(
+        self, kind: type[F], file_fields: tuple[str, ...] = ("file",), *, query: bool = False
+    ) -> tuple[Upload, F]:
+        """Return the recording of a multipart body, and its other fields as a form.
+
+        Args:
+            kind: of the form.
+            file_fields: names under which the file may come.
+            query: whether fields may come in the query as well.
+        Raises:
+            QueueFull, InvalidField; and what `read_form` raises.
+        """
+        upload, fields = await self._read(file_fields)
+        if query:
+            fields = {**self._request.query_params, **fields}
+        return upload, parse(kind, fields)
+
+    async def upload(self, file_field: str) -> Upload:
+        """Return the recording of a multipart body without other fields; errors as `form`."""
+        return (await self._read((file_field,)))[0]
+
+    async def fetched(self, url: str) -> Recording:
+        """Return the recording at an address that the client names; errors as `fetch`, QueueFull.
+
+        Raises:
+            ClientLeft: nobody is left to answer.
+        """
+        self.service.turns.check()
+        fetching = asyncio.to_thread(fetch, url, self.settings.max_upload_bytes)
+        recording = MediaFile(await unless_client_leaves(self._request, fetching))
+        self._received.callback(recording.close)
+        return recording
+
+    async def submit(self, recording: Recording, model: str | None, options: Options) -> Job:
+        """Hand a recording over and return once its job runs; see `SpeechService.submit`.
+
+        Raises:
+            ClientLeft: nobody is left to answer.
+        """
+        self._received.pop_all()
+        working = self.service.submit(recording, model, options)
+        return await unless_client_leaves(self._request, working)
+
+    async def finish(self, job: Job) -> Transcript:
+        """Return the transcript of a job; it ends early if the client leaves.
+
+        Raises:
+            ClientLeft: nobody is left to answer.
+        """
+        return await unless_client_leaves(self._request, job.transcript())
+
+    async def transcribe(
+        self, recording: Recording, model: str | None, options: Options
+    ) -> Transcript:
+        """Have a recording transcribed; arguments and errors as `submit`."""
+        return await self.finish(await self.submit(recording, model, options))
+
+    async def _read(self, file_fields: tuple[str, ...]) -> tuple[Upload, dict[str, Any]]:
+        self.service.turns.check()
+        limit = self.settings.max_upload_bytes
+        upload, fields = await read_form(self._request, limit, file_fields)
+        self._received.callback(upload.file.close)
+        return upload, fields
+
+
+def _service(connection: HTTPConnection) -> SpeechService:
+    service: SpeechService = connection.app.state.service
+    return service
+
+
+Service = Annotated[SpeechService, Depends(_service)]
+"""Parameter of a route: the service it belongs to."""
+
+
+async def _intake(request: Request, service: Service) -> AsyncIterator[SpeechIntake]:
+    with ExitStack() as received:
+        yield SpeechIntake(request, service, received)
+
+
+Intake = Annotated[SpeechIntake, Depends(_intake)]
+"""Parameter of a route that takes speech."""
