@@ -37,6 +37,7 @@ class FakeHub:
         accepted: what the account of each known token has accepted.
         narrow: known tokens that may not read gated repositories.
         broken: every answer is 503.
+        cuts: every file ends before its announced length.
     """
 
     repositories: dict[str, Path] = field(default_factory=dict)
@@ -44,6 +45,7 @@ class FakeHub:
     accepted: dict[str, set[str]] = field(default_factory=dict)
     narrow: set[str] = field(default_factory=set)
     broken: bool = False
+    cuts: bool = False
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     address: str = ""
@@ -156,13 +158,15 @@ class _Conversation(BaseHTTPRequestHandler):
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": _COMMIT})
             return
         content = path.read_bytes()
-        self._send(200, content, {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": _COMMIT})
+        headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": _COMMIT}
+        cut = content[:-1] if self.model.cuts else content
+        self._send(200, cut, {**headers, "Content-Length": str(len(content))})
+        self.close_connection = self.model.cuts
 
     def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status, HTTPStatus(status).phrase)
-        for name, value in (headers or {}).items():
+        for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if self.command == "GET":
             self.wfile.write(content)

@@ -1,10 +1,10 @@
-"""Asks the second engine for a model, in a process of its own: `hub_program.py JSON`.
+"""Asks an engine for a model, in a process of its own: `hub_program.py JSON`.
 
 The answer is a line of JSON on standard output; the log, with whole tracebacks, is on standard
 error. The token comes in the environment, as it does in use. `JSON` holds what to ask:
-`{"diarization": hub id}`, `{"alignment": language, "directory": path or null}`,
-`{"file": hub id, "while_loading": name}`, or `{"weights": address}`, for torch to download; and
-`"models"`, what the image has at `/models`.
+`{"whisper": hub id}` of the first engine, and of the second `{"diarization": hub id}`,
+`{"alignment": language, "directory": path or null}`, `{"file": hub id, "while_loading": name}`, or
+`{"weights": address}`, for torch to download; and `"models"`, what the image has at `/models`.
 """
 
 from __future__ import annotations
@@ -16,18 +16,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from speech_service.work import hub
 from whisperx_engine import sources
 
 
 def answer(question: dict[str, Any]) -> dict[str, Any]:
     """Do what is asked; an error of the engine is an answer as well."""
     from pydantic import SecretStr
-    from speech_service.contract.errors import ModelUnavailable
+    from speech_service.contract.errors import SpeechError
 
     token = SecretStr(os.environ.get("HF_TOKEN", ""))
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     models = Path(question["models"])
     try:
+        if model := question.get("whisper"):
+            return {"folder": str(_whisper(model))}
         if model := question.get("diarization"):
             return {"folder": str(sources.diarization_folder(model, token, offline, models))}
         if language := question.get("alignment"):
@@ -37,18 +40,25 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         if address := question.get("weights"):
             import torch.hub
 
-            with sources.translated(address):
+            with hub.translated(address):
                 return dict(torch.hub.load_state_dict_from_url(address))
         from huggingface_hub import hf_hub_download
 
-        with sources.translated(question["while_loading"]):
-            secret = sources.well_formed(token)
+        with hub.translated(question["while_loading"]):
+            secret = hub.well_formed(token)
             return {"file": hf_hub_download(question["file"], "pytorch_model.bin", token=secret)}
     except sources.NoAlignmentModel as error:
         return {"impossible": str(error)}
-    except ModelUnavailable as error:
+    except SpeechError as error:
         logging.getLogger("test").exception("refused")
-        return {"code": error.code, "message": error.message}
+        return {"status": error.status, "code": error.code, "message": error.message}
+
+
+def _whisper(model: str) -> Path:
+    from faster_whisper_engine.catalog import Catalog
+    from faster_whisper_engine.settings import EngineSettings
+
+    return Catalog(EngineSettings(model=model), {}).fetch(model, lambda done, total: None)
 
 
 if __name__ == "__main__":

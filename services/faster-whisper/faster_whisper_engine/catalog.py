@@ -6,7 +6,6 @@ or the last part of a directory the operator configured. A client can never name
 
 from __future__ import annotations
 
-import errno
 import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 
 from speech_service.contract.engine import ModelCard
 from speech_service.contract.errors import ModelNotFound, ModelUnavailable
+from speech_service.work import hub
 
 from .settings import EngineSettings
 
@@ -35,6 +35,7 @@ class Catalog:
 
     def __init__(self, settings: EngineSettings, directories: Mapping[str, Path]) -> None:
         self._offline = settings.offline
+        self._token = settings.hf_token
         self._aliases = settings.model_aliases
         configured = (settings.model, *settings.preload_models, *settings.model_aliases.values())
         paths = {name: Path(name).expanduser().resolve() for name in configured if _is_path(name)}
@@ -77,14 +78,19 @@ class Catalog:
         return cards
 
     def path(self, name: str) -> Path | None:
-        """Return the directory of a model that is on this disk, or None."""
+        """Return the directory of a model that is on this disk, or None.
+
+        Raises:
+            ModelNotFound: no hub could have this name.
+        """
         from huggingface_hub import try_to_load_from_cache
 
         if name in self._directories:
             path = self._directories[name]
             return path if (path / "model.bin").is_file() else None
-        found = try_to_load_from_cache(name, "model.bin")
-        config = try_to_load_from_cache(name, "config.json")
+        with hub.translated(name):
+            found = try_to_load_from_cache(name, "model.bin")
+            config = try_to_load_from_cache(name, "config.json")
         if not isinstance(found, str) or not isinstance(config, str):
             return None
         return Path(found).parent
@@ -102,24 +108,24 @@ class Catalog:
             raise self._not_here(name)
         from huggingface_hub import snapshot_download
 
+        token = hub.checked(self._token)
         log.info("downloading model", extra={"model": name})
-        try:
+        with hub.translated(name):
             directory = snapshot_download(
-                name, allow_patterns=_FILES, tqdm_class=_reporting(progress)
+                name, token=token, allow_patterns=_FILES, tqdm_class=_reporting(progress)
             )
-        except Exception as error:
-            raise _translated(name, error) from error
         if not (Path(directory) / "model.bin").is_file():
             raise ModelNotFound(f"the hub's {name!r} is no CTranslate2 model", "model")
         return Path(directory)
 
     def _not_here(self, name: str) -> ModelNotFound | ModelUnavailable:
         """Return the error of a model that is absent while HF_HUB_OFFLINE forbids fetching it."""
-        message = f"the model {name!r} is not on this machine and HF_HUB_OFFLINE is set"
         if name == self.resolve(None):
-            return ModelUnavailable(f"{message}; put it into the cache volume", "model_not_baked")
+            return hub.not_baked(name)
         # The operator's own model may still appear; a client's wish will fail again.
-        return ModelNotFound(message, "model")
+        return ModelNotFound(
+            f"the model {name!r} is not on this machine and HF_HUB_OFFLINE is set", "model"
+        )
 
 
 def _is_path(name: str) -> bool:
@@ -152,33 +158,3 @@ def _reporting(progress: Callable[[int, int], None]) -> Any:
             return None
 
     return Reporting
-
-
-def _translated(name: str, error: Exception) -> Exception:
-    """Return what a failure of the hub's library means to the client."""
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            return ModelUnavailable(
-                f"the model {name!r} is gated: accept its terms on the hub and set HF_TOKEN",
-                "hf_terms_not_accepted",
-            )
-        case errors.RepositoryNotFoundError():
-            return ModelNotFound(f"the hub has no model {name!r}", "model")
-        case errors.HfHubHTTPError() if error.response.status_code in (401, 403):
-            return ModelUnavailable(f"the hub refuses {name!r}: check HF_TOKEN", "hf_token_invalid")
-        case errors.HFValidationError():
-            return ModelNotFound(f"{name!r} is no valid hub id", "model")
-        case PermissionError():
-            return ModelUnavailable(
-                "the cache of models cannot be written: give its folder to the service's user",
-                "cache_not_writable",
-            )
-        case OSError() if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return ModelUnavailable("no room for the model in the cache volume", "no_space")
-        case _:
-            return ModelUnavailable(
-                f"the model {name!r} is not on this machine and the hub cannot be reached",
-                "hub_unreachable",
-            )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, SecretStr
 from speech_service.contract.settings import Settings
 
 
@@ -50,4 +50,5 @@ class EngineSettings(Settings):
     )
     max_jobs: int = Field(default=4, ge=1)
     cpu_threads: int = Field(default=0, ge=0, validation_alias=_names("CPU_THREADS"))
+    hf_token: SecretStr | None = None
     offline: bool = Field(default=False, validation_alias="HF_HUB_OFFLINE")

@@ -22,6 +22,7 @@ from typing import Any
 
 from pydantic import SecretStr
 from speech_service.contract.errors import ModelUnavailable, SpeechError
+from speech_service.work import hub
 
 from . import sources
 
@@ -59,8 +60,8 @@ def _whisper(name: str, folder: Path, token: SecretStr | None) -> None:
 
     if "/" not in name and name not in available_models():
         raise SpeechError(f"{name!r} is neither a size of Whisper nor a hub id")
-    with sources.translated(name):
-        download_model(name, output_dir=str(folder), use_auth_token=sources.well_formed(token))
+    with hub.translated(name):
+        download_model(name, output_dir=str(folder), use_auth_token=hub.well_formed(token))
     # What the library remembers of a download, should it go on another time.
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
@@ -77,7 +78,7 @@ def _alignment(language: str, models: Path, token: SecretStr | None) -> None:
     if found.is_dir():
         _copy(found, models / "alignment" / language)
         return
-    with sources.translated(f"the alignment model of {language!r}"):
+    with hub.translated(f"the alignment model of {language!r}"):
         load_align_model(language, "cpu", source.model_name, str(models / "alignment"))
 
 

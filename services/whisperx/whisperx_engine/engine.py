@@ -10,6 +10,7 @@ from faster_whisper_engine.cpus import available_cpus
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import Device
 from speech_service.contract.engine import Abilities, Borrow, ModelCard
+from speech_service.work import hub
 
 from . import diarization, libraries, punkt, sources
 from .alignment import Aligner
@@ -120,7 +121,7 @@ class WhisperX:
 
         punkt.provide()
         device = self._device()
-        with sources.translated(f"the alignment model of {language!r}"):
+        with hub.translated(f"the alignment model of {language!r}"):
             model, metadata = load_align_model(
                 language,
                 device,
@@ -134,11 +135,11 @@ class WhisperX:
         libraries.imported(self._threads)
         from whisperx.diarize import DiarizationPipeline
 
-        with sources.translated(self._settings.diarize_model):
+        with hub.translated(self._settings.diarize_model):
             return Diarizer(
                 DiarizationPipeline(
                     model_name=str(folder),
-                    token=sources.well_formed(self._settings.hf_token),
+                    token=hub.well_formed(self._settings.hf_token),
                     device=self._device(),
                 )
             )

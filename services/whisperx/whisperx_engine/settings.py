@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from faster_whisper_engine.settings import ComputeType, Device, EngineSettings
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field
 
 
 def _names(name: str) -> AliasChoices:
@@ -35,6 +35,5 @@ class WhisperXSettings(EngineSettings):
         default="pyannote/speaker-diarization-community-1",
         validation_alias=_names("DIARIZE_MODEL"),
     )
-    hf_token: SecretStr | None = None
     max_jobs: int = Field(default=2, ge=1)
     max_audio_seconds: float = Field(default=14_400.0, gt=0)

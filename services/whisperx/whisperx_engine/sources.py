@@ -13,21 +13,17 @@ Rules:
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import socket
-import ssl
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.error import URLError
 
 from pydantic import SecretStr
-from speech_service.contract.errors import ModelUnavailable, SpeechError
+from speech_service.contract.errors import ModelUnavailable
 from speech_service.process.startup import NO_REPORTS
+from speech_service.work import hub
 
 MODELS = Path("/models")
 """Models that belong to the image; nothing is ever written here at run time."""
@@ -40,10 +36,7 @@ _ENVIRONMENT = {
 _ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
 """What the hub's library waits for the next bytes of a file; torch and NLTK would wait for ever."""
-_SITE = "https://huggingface.co"
-_TOKEN = re.compile(r"hf_\w+", re.ASCII)
 _PART = re.compile(r"\$model/([\w./-]+)")
-_REPOSITORY_IN_URL = re.compile(r"https?://[^/]+/(?:api/models/)?([^/]+/[^/]+)")
 
 
 class NoAlignmentModel(Exception):
@@ -69,15 +62,6 @@ def prepare_environment() -> None:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     socket.setdefaulttimeout(_SILENCE_SECONDS)
-
-
-def well_formed(token: SecretStr | None) -> str | None:
-    """Return the token, or None where there is none or it is not one.
-
-    What is no token must not be sent: HTTP libraries quote what a header may not hold.
-    """
-    secret = token.get_secret_value().strip() if token else ""
-    return secret if _TOKEN.fullmatch(secret) else None
 
 
 def whisper_models(models: Path = MODELS) -> dict[str, Path]:
@@ -145,24 +129,6 @@ def alignment_source(
     raise NoAlignmentModel(f"there is no alignment model for {language!r}")
 
 
-@contextmanager
-def translated(model: str) -> Iterator[None]:
-    """Turn what the libraries raise because of the hub or the network into `ModelUnavailable`.
-
-    Args:
-        model: the name of what is being loaded, for the message.
-    """
-    try:
-        yield
-    except SpeechError:
-        raise
-    except Exception as error:
-        meaning = _meaning(model, error)
-        if meaning is None:
-            raise
-        raise meaning from error
-
-
 def _folders(language: str, directory: Path | None, models: Path) -> Iterator[Path]:
     for root in (directory, models / "alignment"):
         if root is not None:
@@ -183,7 +149,7 @@ def _bundle(
         if (folder / file).is_file():
             return AlignmentSource(name, str(folder))
     if offline:
-        raise _not_baked(f"the alignment model of {language!r}")
+        raise hub.not_baked(f"the alignment model of {language!r}")
     return AlignmentSource(name, str(cache))
 
 
@@ -203,37 +169,21 @@ class _Wish:
 
 def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
     """Return the folder of a repository, downloading what is missing."""
-    from huggingface_hub import errors, snapshot_download, try_to_load_from_cache
+    from huggingface_hub import snapshot_download, try_to_load_from_cache
 
     name = wish.repository
-    try:
+    with hub.translated(name):
         found = try_to_load_from_cache(name, wish.config, cache_dir=wish.cache)
-    except errors.HFValidationError as error:
-        raise ModelUnavailable(f"{name!r} is neither a hub id nor a folder") from error
     if isinstance(found, str) and wish.complete(Path(found).parent):
         return Path(found).parent
     if offline:
-        raise _not_baked(name)
-    secret = _checked(token)
-    try:
+        raise hub.not_baked(name)
+    secret = hub.checked(token)
+    with hub.translated(name):
         patterns = _wanted(name, secret)
         return Path(
             snapshot_download(name, cache_dir=wish.cache, token=secret, allow_patterns=patterns)
         )
-    except Exception as error:
-        raise _meaning(name, error) or _unreachable(name) from error
-
-
-def _checked(token: SecretStr | None) -> str | None:
-    """Return the token or None, or raise where what is configured is no token."""
-    secret = well_formed(token)
-    if token and token.get_secret_value().strip() and secret is None:
-        raise ModelUnavailable(
-            "HF_TOKEN is no token of the hub, which starts with hf_: make one at "
-            f"{_SITE}/settings/tokens",
-            "hf_token_invalid",
-        )
-    return secret
 
 
 def _wanted(repository: str, token: str | None) -> list[str]:
@@ -267,105 +217,4 @@ def _is_ctc(folder: Path) -> bool:
     weights = ("model.safetensors", "pytorch_model.bin")
     return all((folder / name).is_file() for name in files) and any(
         (folder / name).is_file() for name in weights
-    )
-
-
-def _meaning(model: str, error: Exception) -> ModelUnavailable | None:
-    """Return what an error means, or None if it tells nothing of the hub, the network or the disk.
-
-    Libraries wrap what happened, often twice; the first cause that says something counts.
-    """
-    from huggingface_hub import errors
-
-    missing = False
-    cause: BaseException | None = error
-    while cause is not None:
-        match cause:
-            case errors.OfflineModeIsEnabled():
-                return _not_baked(model)
-            case errors.LocalEntryNotFoundError():
-                missing = True
-            case errors.HfHubHTTPError() if cause.response is not None:
-                return _refusal(model, cause)
-            case OSError() if cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-                return ModelUnavailable(
-                    "the cache of models cannot be written: give its folder to the service's user",
-                    "cache_not_writable",
-                )
-            case OSError() if cause.errno in (errno.ENOSPC, errno.EDQUOT):
-                return ModelUnavailable("no room for the model in the cache volume", "no_space")
-            case (
-                ConnectionError() | TimeoutError() | socket.gaierror() | ssl.SSLError() | URLError()
-            ):
-                return _unreachable(model)
-        cause = cause.__cause__ or cause.__context__
-    return _unreachable(model) if missing else None
-
-
-def _refusal(model: str, error: Any) -> ModelUnavailable:
-    """Return what an answer of the hub means; `error` is an `HfHubHTTPError`.
-
-    The repository is the one in the address: a configuration may refer to others than `model`.
-    """
-    from huggingface_hub import errors
-
-    response = error.response
-    address = _REPOSITORY_IN_URL.match(str(response.url))
-    model = address[1] if address else model
-    signed = "authorization" in response.request.headers
-    match error:
-        case errors.GatedRepoError() if signed:
-            return ModelUnavailable(
-                f"the account of HF_TOKEN has not accepted the terms of {model}: accept them at "
-                f"{_SITE}/{model}",
-                "hf_terms_not_accepted",
-            )
-        case errors.GatedRepoError():
-            return _no_token(f"{model} is gated", model)
-        case errors.RepositoryNotFoundError() if response.status_code == 404 or signed:
-            return ModelUnavailable(
-                f"the hub has no model {model}, or it is private: check its name and HF_TOKEN",
-                "model_not_found",
-            )
-        case errors.RepositoryNotFoundError():
-            return _no_token(f"{model} does not exist or is private", model)
-    match response.status_code:
-        case 401 | 403 if not signed:
-            return _no_token(f"the hub refuses {model} without a token", model)
-        case 401:
-            return ModelUnavailable(
-                f"the hub does not know the token in HF_TOKEN: make one at {_SITE}/settings/tokens",
-                "hf_token_invalid",
-            )
-        case 403:
-            return ModelUnavailable(
-                f"the token in HF_TOKEN may not read {model}: let it read the contents of public "
-                f"gated repositories, at {_SITE}/settings/tokens",
-                "hf_token_invalid",
-            )
-        case _:
-            return _unreachable(model)
-
-
-def _no_token(reason: str, model: str) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"{reason}: accept its terms at {_SITE}/{model} and set HF_TOKEN to a token from "
-        f"{_SITE}/settings/tokens",
-        "hf_token_missing",
-    )
-
-
-def _unreachable(model: str) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"{model} is not on this machine and cannot be fetched now: check the network, or bake it "
-        "into the image",
-        "hub_unreachable",
-    )
-
-
-def _not_baked(model: str) -> ModelUnavailable:
-    return ModelUnavailable(
-        f"{model} is not on this machine and HF_HUB_OFFLINE is set: bake it into the image, or "
-        "put it into the cache volume",
-        "model_not_baked",
     )

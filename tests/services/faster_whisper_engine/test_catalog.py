@@ -46,6 +46,13 @@ def test_a_client_cannot_name_a_path(name: str, tmp_path: Path) -> None:
         assert catalog.resolve(name) == "Systran/faster-whisper-tiny"
 
 
+@pytest.mark.parametrize("name", ["org/a--b", "org/a.git", f"org/{'a' * 200}"])
+def test_a_name_that_the_hub_forbids_is_unknown(name: str) -> None:
+    catalog = Catalog(EngineSettings(model="tiny"), {})
+    with pytest.raises(ModelNotFound, match="neither a hub id"):
+        catalog.path(catalog.resolve(name))
+
+
 def test_offline_the_default_is_missing_and_a_wish_is_unknown() -> None:
     catalog = Catalog(EngineSettings(model="tiny", offline=True), {})
     with pytest.raises(ModelUnavailable) as missing:
@@ -146,7 +153,7 @@ def test_a_model_is_fetched_from_the_hub_with_progress(tmp_path: Path) -> None:
         assert (damaged.status_code, damaged.json()["error"]["param"]) == (503, "model")
         for name, status, code in (
             ("org/missing", 404, "model_not_found"),
-            ("org/gated", 503, "hf_terms_not_accepted"),
+            ("org/gated", 503, "hf_token_missing"),
             ("org/broken", 503, "hub_unreachable"),
         ):
             answer = http.post(f"/api/pull/{name}")

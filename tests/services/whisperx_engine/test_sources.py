@@ -6,101 +6,15 @@ with the older one that whisperx needs.
 
 from __future__ import annotations
 
-import json
-import os
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import pytest
 from whisperx_engine import sources
 
-from tests.ports import free_port
-
-from ..fake_hub import FakeHub, serving
-from ..whisperx import build
-
-PROGRAM = Path(__file__).parents[1] / "hub_program.py"
-PIPELINE = "pyannote/speaker-diarization-community-1"
-TOKEN = "hf_" + "Secret" * 5
-PAGE = f"https://huggingface.co/{PIPELINE}"
-
-Ask: TypeAlias = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture
-def pipeline(tmp_path: Path) -> Path:
-    """The files of a diarization pipeline as the hub has them; their contents do not matter."""
-    folder = tmp_path / "repository"
-    for name in (
-        "segmentation/pytorch_model.bin",
-        "embedding/pytorch_model.bin",
-        "plda/plda.npz",
-        "plda/xvec_transform.npz",
-        "README.md",
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(name)
-    parts = "".join(
-        f"    {part}: $model/{part}\n" for part in ("segmentation", "embedding", "plda")
-    )
-    (folder / "config.yaml").write_text(f"pipeline:\n  name: x\n  params:\n{parts}")
-    return folder
-
-
-@pytest.fixture
-def hub(pipeline: Path) -> Iterator[FakeHub]:
-    with serving(FakeHub({PIPELINE: pipeline}, {PIPELINE}, {TOKEN: {PIPELINE}})) as hub:
-        yield hub
-
-
-def _here(folder: Path, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    # -P: beside the program lie packages named as those that it imports.
-    return [sys.executable, "-P", str(PROGRAM)], os.environ | environment
-
-
-def _in_image(folder: Path, environment: dict[str, str]) -> tuple[list[str], dict[str, str]]:
-    command = [
-        *("docker", "run", "--rm", "--network", "host", "--entrypoint", "python3"),
-        *("--user", f"{os.getuid()}:{os.getgid()}", "--volume", f"{folder}:{folder}"),
-        *("--volume", f"{PROGRAM}:/program.py:ro"),
-        # By name only: a command line can be read by everybody.
-        *(f"--env={name}" for name in environment),
-        *(build(), "/program.py"),
-    ]
-    return command, os.environ | environment
-
-
-@pytest.fixture(params=[_here, pytest.param(_in_image, marks=pytest.mark.docker)])
-def ask(request: pytest.FixtureRequest, tmp_path: Path, hub: FakeHub) -> Ask:
-    """Ask in a process of its own; nothing that it writes may hold the token."""
-
-    def ask(token: str = "", hub_at: str = "", offline: bool = False, **question: Any) -> Any:
-        environment = {
-            "HF_HOME": str(tmp_path / "cache"),
-            "TORCH_HOME": str(tmp_path / "cache" / "torch"),
-            "HF_ENDPOINT": hub_at or hub.address,
-            "HF_TOKEN": token,
-            "HF_HUB_OFFLINE": "1" if offline else "",
-        }
-        command, settings = request.param(tmp_path, environment)
-        question.setdefault("models", str(tmp_path / "models"))
-        ended = subprocess.run(
-            [*command, json.dumps(question)],
-            env=settings,
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert ended.returncode == 0, ended.stderr
-        assert not token or token.strip() not in ended.stdout + ended.stderr
-        return json.loads(ended.stdout.splitlines()[-1])
-
-    return ask
+from ..fake_hub import FakeHub
+from ..hub_questions import PIPELINE, TOKEN, Ask, in_image
 
 
 def test_what_was_accepted_is_fetched_as_a_whole(ask: Ask, hub: FakeHub, pipeline: Path) -> None:
@@ -127,54 +41,9 @@ def test_a_download_that_was_cut_is_completed(ask: Ask, hub: FakeHub) -> None:
     assert hub.downloads() in (["plda/plda.npz"], [])
 
 
-def test_without_a_token_its_cure_is_named(ask: Ask) -> None:
-    answer = ask(diarization=PIPELINE)
-    assert answer["code"] == "hf_token_missing"
-    assert PAGE in answer["message"]
-    assert "HF_TOKEN" in answer["message"]
-
-
-@pytest.mark.parametrize("token", ["sk-1234567890", "hf_two\nlines", "hf_sign–sign"])
-def test_what_is_no_token_is_never_sent(ask: Ask, hub: FakeHub, token: str) -> None:
-    answer = ask(token, diarization=PIPELINE)
-    assert answer["code"] == "hf_token_invalid"
-    assert "starts with hf_" in answer["message"]
-    assert hub.requests == []
-
-
 def test_a_line_break_at_the_end_does_not_spoil_a_token(ask: Ask, hub: FakeHub) -> None:
     assert "folder" in ask(f"{TOKEN}\n", diarization=PIPELINE)
     assert hub.tokens == {TOKEN}
-
-
-def test_a_token_that_the_hub_does_not_know_is_called_invalid(ask: Ask) -> None:
-    answer = ask("hf_unknown", diarization=PIPELINE)
-    assert answer["code"] == "hf_token_invalid"
-    assert "does not know the token" in answer["message"]
-
-
-def test_terms_that_were_not_accepted_are_named_with_their_page(ask: Ask, hub: FakeHub) -> None:
-    hub.accepted[TOKEN].clear()
-    answer = ask(TOKEN, diarization=PIPELINE)
-    assert answer["code"] == "hf_terms_not_accepted"
-    assert PAGE in answer["message"]
-
-
-def test_a_token_with_too_few_rights_is_told_which_it_needs(ask: Ask, hub: FakeHub) -> None:
-    hub.narrow.add(TOKEN)
-    answer = ask(TOKEN, diarization=PIPELINE)
-    assert answer["code"] == "hf_token_invalid"
-    assert "gated repositories" in answer["message"]
-
-
-def test_a_model_that_does_not_exist_is_not_blamed_on_the_network(ask: Ask) -> None:
-    assert ask(TOKEN, diarization="pyannote/nothing")["code"] == "model_not_found"
-    assert ask(diarization="pyannote/nothing")["code"] == "hf_token_missing"
-
-
-def test_a_hub_that_is_away_is_called_so(ask: Ask) -> None:
-    answer = ask(TOKEN, diarization=PIPELINE, hub_at=f"http://127.0.0.1:{free_port()}")
-    assert answer["code"] == "hub_unreachable"
 
 
 def test_a_hub_that_does_not_answer_is_given_up_after_the_first_try(ask: Ask) -> None:
@@ -239,7 +108,7 @@ def test_an_alignment_model_of_ones_own_serves_one_language_or_all(
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+@pytest.mark.parametrize("ask", [in_image], indirect=True)
 def test_a_public_alignment_model_is_fetched_in_one_format_and_found_again(
     ask: Ask, hub: FakeHub, tmp_path: Path
 ) -> None:
@@ -259,7 +128,7 @@ def test_a_public_alignment_model_is_fetched_in_one_format_and_found_again(
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+@pytest.mark.parametrize("ask", [in_image], indirect=True)
 def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path: Path) -> None:
     assert ask(alignment="en", directory=None, offline=True)["code"] == "model_not_baked"
     baked = tmp_path / "models" / "alignment"
@@ -270,7 +139,7 @@ def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path:
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+@pytest.mark.parametrize("ask", [in_image], indirect=True)
 def test_a_download_of_torchs_that_stalls_is_given_up_and_leaves_nothing(
     ask: Ask, tmp_path: Path
 ) -> None:
@@ -291,7 +160,7 @@ def test_a_download_of_torchs_that_stalls_is_given_up_and_leaves_nothing(
 
 
 @pytest.mark.docker
-@pytest.mark.parametrize("ask", [_in_image], indirect=True)
+@pytest.mark.parametrize("ask", [in_image], indirect=True)
 def test_a_language_that_nobody_can_align_is_no_trouble_with_the_hub(ask: Ask) -> None:
     assert "'la'" in ask(alignment="la", directory=None)["impossible"]
 
