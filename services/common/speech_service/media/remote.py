@@ -99,32 +99,43 @@ def _checked(url: str) -> SplitResult:
     return target
 
 
+class _Checked(http.client.HTTPConnection):
+    """A connection to an address that has been checked; the host header keeps the name.
+
+    Args:
+        target: names the host.
+        address: where the connection goes.
+    """
+
+    def __init__(self, target: SplitResult, address: str) -> None:
+        super().__init__(target.hostname or "", _port(target), timeout=TIMEOUT_SECONDS)
+        self._address = address
+
+    def connect(self) -> None:
+        self.sock = socket.create_connection((self._address, self.port), self.timeout)
+
+
+class _CheckedTls(_Checked):
+    """The same over TLS; the certificate must be that of the name."""
+
+    default_port = http.client.HTTPS_PORT
+
+    def connect(self) -> None:
+        super().connect()
+        context = ssl.create_default_context()
+        self.sock = context.wrap_socket(self.sock, server_hostname=self.host)
+
+
 def _connect(
     target: SplitResult, allowed: Callable[[IPAddress], bool]
 ) -> http.client.HTTPConnection:
     """Return a connection whose socket will go to an address that has been checked."""
-    host = target.hostname or ""
-    port = target.port or (443 if target.scheme == "https" else 80)
-    address = _resolved(host, port, allowed)
-    if target.scheme == "https":
-        secure = http.client.HTTPSConnection(
-            host, port, timeout=TIMEOUT_SECONDS, context=ssl.create_default_context()
-        )
-        return _pinned(secure, address)
-    return _pinned(http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS), address)
+    address = _resolved(target.hostname or "", _port(target), allowed)
+    return (_CheckedTls if target.scheme == "https" else _Checked)(target, address)
 
 
-def _pinned(connection: http.client.HTTPConnection, address: str) -> http.client.HTTPConnection:
-    """Make a connection dial `address`, while host header and certificate check keep the name."""
-
-    def dial(
-        host_and_port: tuple[str, int], timeout: float | None, source: object = None
-    ) -> socket.socket:
-        return socket.create_connection((address, host_and_port[1]), timeout)
-
-    # http.client calls this attribute to open its socket; it has no public spelling.
-    connection._create_connection = dial  # type: ignore[attr-defined]
-    return connection
+def _port(target: SplitResult) -> int:
+    return target.port or (443 if target.scheme == "https" else 80)
 
 
 def _resolved(host: str, port: int, allowed: Callable[[IPAddress], bool]) -> str:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
+import subprocess
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -203,3 +208,59 @@ def test_a_slow_body_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_file_comes_over_a_redirect() -> None:
     with web(Server) as url, fetch(url + "/there", 1000, lambda address: True) as file:
         assert file.read() == b"0123456789"
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The key and the certificate of talks.example, in one file."""
+    file = tmp_path_factory.mktemp("certificate") / "talks.pem"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        "-subj /CN=talks.example -addext subjectAltName=DNS:talks.example"
+    )
+    subprocess.run(
+        [*command.split(), "-keyout", file, "-out", file], check=True, capture_output=True
+    )
+    return file
+
+
+@contextmanager
+def talks(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[int, list[str | None], list[str]]]:
+    """A TLS server that every name leads to: its port, the names asked for, the host headers."""
+    asked: list[str | None] = []
+    hosts: list[str] = []
+
+    class Talk(Server):
+        def do_GET(self) -> None:
+            hosts.append(self.headers["host"])
+            super().do_GET()
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    context.sni_callback = lambda connection, name, _: asked.append(name)
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    with web(Talk, context) as url:
+        port = int(url.rpartition(":")[2])
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        yield port, asked, hosts
+
+
+def test_a_checked_address_still_has_to_prove_its_name(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with talks(certificate, monkeypatch) as (port, asked, hosts):
+        with fetch(f"https://talks.example:{port}/data", 1000, lambda address: True) as file:
+            assert file.read() == b"0123456789"
+        assert (asked, hosts) == (["talks.example"], [f"talks.example:{port}"])
+
+
+def test_a_certificate_for_another_name_gets_no_request(
+    certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with talks(certificate, monkeypatch) as (port, asked, hosts):
+        with pytest.raises(FetchFailed):
+            fetch(f"https://other.example:{port}/data", 1000, lambda address: True)
+        assert (asked, hosts) == (["other.example"], [])
