@@ -1,1 +1,5 @@
-"""Tests of the speech services; the engine itself is tested with the model trained for tests."""
+"""Tests of the speech services.
+
+A module has its test where the module is, in the folder of its package. Beside these folders stand
+the tests of whole services, with the models trained for tests, and of the images.
+"""

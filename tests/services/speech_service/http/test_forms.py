@@ -1,0 +1,74 @@
+"""How a form is read, and what is said where it cannot be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ConfigDict, field_validator
+from speech_service.contract.errors import InvalidField
+from speech_service.contract.transcript import Speakers
+from speech_service.http.forms import SpeakerFields, parse
+
+
+class Inner(BaseModel):
+    threshold: float
+
+
+class Form(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    count: int = 1
+    names: list[int] = []
+    inner: Inner | None = None
+
+    @field_validator("count")
+    @classmethod
+    def small(cls, value: int) -> int:
+        if value > 9:
+            raise ValueError("at most 9")
+        return value
+
+
+def test_a_form_knows_what_it_is_given_and_ignores_the_rest() -> None:
+    assert parse(Form, {"count": "2", "else": "x"}) == Form(count=2)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "says"),
+    [
+        ({"count": "many"}, "count", "valid integer"),
+        ({"count": "10"}, "count", "count: at most 9"),
+        ({"names": ["1", "b"]}, "names", "valid integer"),
+        ({"inner": {"threshold": "x"}}, "inner.threshold", "valid number"),
+    ],
+)
+def test_the_first_field_at_fault_is_named(fields: dict[str, Any], param: str, says: str) -> None:
+    with pytest.raises(InvalidField) as refused:
+        parse(Form, fields)
+    assert refused.value.param == param
+    assert says in refused.value.message
+    assert "Value error" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("fields", "speakers"),
+    [
+        ({}, Speakers()),
+        ({"num_speakers": 2}, Speakers(2)),
+        ({"min_speakers": 2, "max_speakers": 2}, Speakers(None, 2, 2)),
+        ({"num_speakers": 2, "min_speakers": 1, "max_speakers": 3}, Speakers(2, 1, 3)),
+        ({"num_speakers": 1, "min_speakers": 2}, None),
+        ({"num_speakers": 4, "max_speakers": 3}, None),
+        ({"min_speakers": 3, "max_speakers": 2}, None),
+    ],
+)
+def test_numbers_of_speakers_must_be_possible(
+    fields: dict[str, int], speakers: Speakers | None
+) -> None:
+    form = SpeakerFields(**fields)  # type: ignore[arg-type]
+    if speakers:
+        assert form.speakers() == speakers
+        return
+    with pytest.raises(InvalidField, match="contradict each other"):
+        form.speakers()
