@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.websockets import WebSocket
 
-from ..contract.errors import SpeechError
+from ..contract.errors import InvalidRequest, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.response_format import ResponseFormat
 from ..contract.transcript import Options, Segment, Transcript
@@ -59,6 +59,8 @@ async def _faster_whisper_server(
     websocket: WebSocket, service: SpeechService, query: LiveQuery
 ) -> None:
     answer = query.response_format or service.settings.default_response_format
+    if answer is ResponseFormat.DIARIZED_JSON:
+        raise InvalidRequest("a live transcript has no diarized_json", "response_format")
     options = Options(
         language=query.language or service.settings.default_language,
         temperature=query.temperature,

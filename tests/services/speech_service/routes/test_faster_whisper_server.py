@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from speech_service.contract.errors import ModelUnavailable
 from websockets.sync.client import connect
 
 from ...harness import FakeEngine, segment, serve
@@ -37,6 +38,40 @@ def test_its_formats_are_those_of_the_upload() -> None:
         (answer,) = received(socket)
     assert answer["text"] == "one two"
     assert answer["segments"][0]["start"] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("name", "begins"),
+    [("text", "one two"), ("srt", "1\n00:00:00,"), ("vtt", "WEBVTT\n\n00:00:00.")],
+)
+def test_a_transcript_that_is_text_comes_as_it_is(name: str, begins: str) -> None:
+    path = f"/v1/audio/transcriptions?response_format={name}"
+    with serve(SAID) as http, connect(url_of(http, path), proxy=None) as socket:
+        socket.send(sound(1.0).tobytes())
+        answer = socket.recv(timeout=20)
+    assert isinstance(answer, str)
+    assert answer.startswith(begins) and "one two" in answer
+
+
+def test_speakers_are_not_told_apart_live() -> None:
+    path = "/v1/audio/transcriptions?response_format=diarized_json"
+    with serve() as http, connect(url_of(http, path), proxy=None) as socket:
+        (answer,) = received(socket)
+        assert answer["error"]["param"] == "response_format"
+        assert socket.close_code == 1008
+
+
+def test_an_utterance_that_fails_is_told_and_ends_the_session() -> None:
+    def pace() -> None:
+        raise ModelUnavailable("the disk is gone")
+
+    engine = FakeEngine(says=(segment("one"),), pace=pace)
+    path = "/v1/audio/transcriptions"
+    with serve(engine) as http, connect(url_of(http, path), proxy=None) as socket:
+        socket.send(sound(1.0).tobytes())
+        (answer,) = received(socket)
+        assert answer["error"]["message"] == "the disk is gone"
+        assert socket.close_code == 1013
 
 
 def test_a_bad_query_is_explained_before_the_socket_closes() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from speech_service.contract.engine import Abilities
 from speech_service.contract.errors import ModelUnavailable
 from speech_service.contract.transcript import VoiceActivity
 
@@ -350,6 +351,28 @@ def test_the_stream_of_faster_whisper_server_is_kept_for_its_clients() -> None:
         {"text": " one two three"},
         {"text": " four five"},
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "second"),
+    [
+        ("text", "one two three", "four five"),
+        ("srt", "1", "1"),
+        ("vtt", "WEBVTT", "WEBVTT"),
+        ("verbose_json", '"duration": 1.5', '"duration": 3.0'),
+        ("diarized_json", '"id": "seg_001"', '"id": "seg_002"'),
+    ],
+)
+def test_that_stream_has_each_segment_alone_in_the_format_asked_for(
+    name: str, first: str, second: str
+) -> None:
+    engine = FakeEngine(abilities=Abilities(live=True, speakers=True))
+    fields = {"stream": "true", "response_format": name}
+    with serve(engine) as http:
+        answer = http.post(f"{PATH}?stream_format=fws", files=file(), data=fields)
+    begin = [line for line in answer.text.splitlines() if first in line or second in line]
+    assert first in begin[0] and second in begin[1]
+    assert "one two three" in answer.text and "four five" in answer.text
 
 
 def test_a_broken_engine_is_a_500_without_its_secrets() -> None:
