@@ -36,6 +36,8 @@ class FakeHub:
         gated: hub ids whose terms must be accepted.
         accepted: what the account of each known token has accepted.
         narrow: known tokens that may not read gated repositories.
+        disabled: hub ids that nobody may have any more.
+        private: nobody is told anything without a token.
         broken: every answer is 503.
         cuts: every file ends before its announced length.
     """
@@ -44,6 +46,8 @@ class FakeHub:
     gated: set[str] = field(default_factory=set)
     accepted: dict[str, set[str]] = field(default_factory=dict)
     narrow: set[str] = field(default_factory=set)
+    disabled: set[str] = field(default_factory=set)
+    private: bool = False
     broken: bool = False
     cuts: bool = False
     requests: list[str] = field(default_factory=list)
@@ -59,6 +63,10 @@ class FakeHub:
         """The status and the headers with which the hub refuses a request, or None."""
         if self.broken:
             return 503, {}
+        if self.private and not token:
+            return 403, {}
+        if repository in self.disabled:
+            return 403, {"X-Error-Message": "Access to this resource is disabled."}
         if token and token not in self.accepted:
             return 401, {"X-Error-Message": "Invalid credentials in Authorization header"}
         if repository not in self.repositories:

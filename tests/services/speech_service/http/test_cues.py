@@ -64,6 +64,8 @@ def test_times_are_rounded_not_cut_off() -> None:
 
 def test_nothing_said_is_no_cue() -> None:
     assert list(cues([Segment(0, 0, 0.0, 1.0, "  ")])) == []
+    silent = spoken((Word(0.0, 1.0, " ", 0.5),), words("one", start=2.0))
+    assert list(cues([silent])) == [Cue(2000, 2500, "one")]
 
 
 TIMES = st.floats(0, 3600, allow_nan=False)

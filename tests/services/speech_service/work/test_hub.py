@@ -13,8 +13,9 @@ from typing import Any
 from urllib.error import URLError
 
 import pytest
-from huggingface_hub import errors, hf_hub_download
-from speech_service.contract.errors import ModelNotFound, ModelUnavailable
+from huggingface_hub import errors, hf_hub_download, snapshot_download
+from pydantic import SecretStr
+from speech_service.contract.errors import ModelNotFound, ModelUnavailable, SpeechError
 from speech_service.work import hub as translator
 
 from tests.ports import free_port
@@ -36,6 +37,14 @@ def terms_are_open(hub: FakeHub) -> None:
 
 def token_is_narrow(hub: FakeHub) -> None:
     hub.narrow.add(TOKEN)
+
+
+def hub_is_private(hub: FakeHub) -> None:
+    hub.private = True
+
+
+def model_is_disabled(hub: FakeHub) -> None:
+    hub.disabled.add(PIPELINE)
 
 
 def hub_is_broken(hub: FakeHub) -> None:
@@ -89,6 +98,12 @@ SITUATIONS = {
     "no such model, or a private one, no token": Situation(
         nothing, 404, "model_not_found", ("check its name", "set HF_TOKEN"), "", "org/nothing"
     ),
+    "model disabled": Situation(
+        model_is_disabled, 404, "model_not_found", ("disabled", "another model")
+    ),
+    "hub that tells nothing to strangers": Situation(
+        hub_is_private, 503, "hf_token_missing", ("set HF_TOKEN", TOKENS), token=""
+    ),
     "hub away": Situation(hub_is_away, 503, "hub_unreachable", ("check the network",)),
     "hub broken": Situation(hub_is_broken, 503, "hub_unreachable", ("check the network",)),
     "download cut": Situation(downloads_end_early, 503, "hub_unreachable", ("check the network",)),
@@ -119,6 +134,50 @@ def test_a_situation_has_one_meaning_for_both_engines(
     assert [words for words in situation.cure if words not in answer["message"]] == []
     if "starts with hf_" in situation.cure or situation.offline:
         assert hub.requests == [], "what is no token is never sent, and offline nothing is asked"
+
+
+ON_THE_WIRE = [
+    name
+    for name, situation in SITUATIONS.items()
+    if "starts with hf_" not in situation.cure
+    and not situation.offline
+    # It tries for five seconds to get the rest.
+    and situation.prepare is not downloads_end_early
+]
+
+
+@pytest.mark.parametrize("name", ON_THE_WIRE)
+def test_it_is_the_meaning_of_what_the_hubs_library_raises(
+    hub: FakeHub, name: str, tmp_path: Path
+) -> None:
+    situation = SITUATIONS[name]
+    situation.prepare(hub)
+    with pytest.raises(SpeechError) as told, translator.translated("the name it goes by"):
+        snapshot_download(
+            situation.model,
+            allow_patterns="config.json",
+            token=situation.token or False,
+            endpoint=hub.address,
+            cache_dir=tmp_path / "cache",
+        )
+    assert (told.value.status, told.value.code) == (situation.status, situation.code)
+    assert [words for words in situation.cure if words not in told.value.message] == []
+
+
+@pytest.mark.parametrize(
+    ("token", "sent"),
+    [(None, None), ("", None), (" \n", None), ("hf_secret\n", "hf_secret"), (TOKEN, TOKEN)],
+)
+def test_a_token_is_sent_without_the_space_around_it(token: str | None, sent: str | None) -> None:
+    assert translator.checked(token if token is None else SecretStr(token)) == sent
+
+
+def test_what_is_no_token_is_named_as_what_it_should_be() -> None:
+    with pytest.raises(ModelUnavailable, match="starts with hf_") as refused:
+        translator.checked(SecretStr("sk-1234567890"))
+    assert refused.value.code == "hf_token_invalid"
+    assert "sk-" not in refused.value.message
+    assert translator.well_formed(SecretStr("sk-1234567890")) is None
 
 
 @pytest.mark.parametrize("engine", ["whisper", "diarization"])
