@@ -101,8 +101,8 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 async def transcribe(intake: Intake) -> Response:
     """Answer in the format of `output`; the file comes as `file` or `audio_file`.
 
-    With `stream=true` the answer is server-sent events: `progress` with stage and fraction,
-    `segment` for each sentence once it is final, `done` with the whole answer as `result`.
+    With `stream=true` the response is server-sent events: `progress` with stage and fraction,
+    `segment` for each sentence once it is final, `done` with the whole response as `result`.
     """
     upload, form = await intake.form(TranscribeForm, ("file", "audio_file"), query=True)
     options = form.options(intake.settings)
@@ -130,19 +130,19 @@ async def _events(job: Job, output: str) -> AsyncIterator[bytes]:
 
 
 def transcript_object(transcript: Transcript) -> dict[str, Any]:
-    """Return the answer in JSON, in the shape of WhisperX' own results."""
+    """Return the response in JSON, in the shape of WhisperX' own results."""
     segments = [segment_object(segment) for segment in transcript.segments]
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "segments": segments,
         "word_segments": [word for segment in segments for word in segment["words"]],
         "language": transcript.language,
         "duration": round(transcript.summary.duration, 3),
     }
     if transcript.speakers:
-        answer["speakers"] = transcript.speakers
+        body["speakers"] = transcript.speakers
     if transcript.summary.warnings:
-        answer["warnings"] = list(transcript.summary.warnings)
-    return answer
+        body["warnings"] = list(transcript.summary.warnings)
+    return body
 
 
 def segment_object(segment: Segment) -> dict[str, Any]:

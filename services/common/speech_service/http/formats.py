@@ -1,4 +1,4 @@
-"""Writers of the answer formats: json, verbose_json, diarized_json, text, srt, vtt, tsv.
+"""Writers of the response formats: json, verbose_json, diarized_json, text, srt, vtt, tsv.
 
 Pure functions of a `Transcript`; what they return is ready for the wire.
 """
@@ -44,17 +44,17 @@ def token_usage(transcript: Transcript) -> dict[str, Any]:
 
 
 def json(transcript: Transcript) -> dict[str, Any]:
-    """Return OpenAI's `json` answer."""
+    """Return OpenAI's `json` response."""
     return {"text": transcript.text, "usage": duration_usage(transcript.summary.duration)}
 
 
 def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
-    """Return OpenAI's `verbose_json` answer; `language` is a code, as Whisper servers have it.
+    """Return OpenAI's `verbose_json` response; `language` is a code, as Whisper servers have it.
 
     Args:
         words: whether `timestamp_granularities[]` asks for the flat list of words.
     """
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "task": transcript.task,
         "language": transcript.language,
         "duration": round(transcript.summary.duration, 3),
@@ -62,15 +62,15 @@ def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
         "segments": [segment_object(segment) for segment in transcript.segments],
     }
     if words:
-        answer["words"] = [
+        body["words"] = [
             word_object(word) for segment in transcript.segments for word in segment.words or ()
         ]
-    answer["usage"] = duration_usage(transcript.summary.duration)
-    return answer
+    body["usage"] = duration_usage(transcript.summary.duration)
+    return body
 
 
 def diarized_json(transcript: Transcript) -> dict[str, Any]:
-    """Return OpenAI's `diarized_json` answer; a voice that nobody has is called `unknown`."""
+    """Return OpenAI's `diarized_json` response; a voice that nobody has is called `unknown`."""
     return {
         "task": "transcribe",
         "duration": round(transcript.summary.duration, 3),
@@ -99,8 +99,8 @@ def whisper_json(transcript: Transcript, words: bool) -> str:
         | ({"words": [word_object(word) for word in segment.words or ()]} if words else {})
         for segment in transcript.segments
     ]
-    answer = {"text": transcript.text, "segments": segments, "language": transcript.language}
-    return dumps(answer, ensure_ascii=False)
+    body = {"text": transcript.text, "segments": segments, "language": transcript.language}
+    return dumps(body, ensure_ascii=False)
 
 
 def segment_object(segment: Segment) -> dict[str, Any]:

@@ -58,13 +58,13 @@ async def transcriptions(websocket: WebSocket, service: Service) -> None:
 async def _faster_whisper_server(
     websocket: WebSocket, service: SpeechService, query: LiveQuery
 ) -> None:
-    answer = query.response_format or service.settings.default_response_format
-    if answer is ResponseFormat.DIARIZED_JSON:
+    response_format = query.response_format or service.settings.default_response_format
+    if response_format is ResponseFormat.DIARIZED_JSON:
         raise InvalidRequest("a live transcript has no diarized_json", "response_format")
     options = Options(
         language=query.language or service.settings.default_language,
         temperature=query.temperature,
-        words=answer.wants_words,
+        words=response_format.wants_words,
     )
     session = LiveSession(service, query.model, options, Pace())
     segments: list[Segment] = []
@@ -76,15 +76,15 @@ async def _faster_whisper_server(
             if isinstance(event, Heard):
                 segments.extend(event.transcript.segments)
                 so_far = Transcript("transcribe", event.transcript.summary, tuple(segments))
-                await websocket.send_text(_written(so_far, answer))
+                await websocket.send_text(_written(so_far, response_format))
         await websocket.close()
 
     receiving = receive_samples(websocket, session, "int16", service, SILENT_CLIENT_SECONDS)
     await converse(receiving, send())
 
 
-def _written(transcript: Transcript, answer: ResponseFormat) -> str:
-    match answer:
+def _written(transcript: Transcript, response_format: ResponseFormat) -> str:
+    match response_format:
         case ResponseFormat.JSON:
             return json.dumps({"text": transcript.text}, ensure_ascii=False)
         case ResponseFormat.VERBOSE_JSON:

@@ -24,14 +24,14 @@ Name = Annotated[str, Path(description="a model id or an alias", examples=[_NAME
 _CARD = {"id": _NAME, "object": "model", "created": 1_700_000_000, "owned_by": "Systran"}
 
 
-def _answer(example: Any) -> dict[int | str, dict[str, Any]]:
+def _example(example: Any) -> dict[int | str, dict[str, Any]]:
     return {200: {"content": {"application/json": {"example": example}}}}
 
 
 @router.get(
     "/v1/models",
     summary="Models on this machine",
-    responses=_answer({"object": "list", "data": [_CARD]}),
+    responses=_example({"object": "list", "data": [_CARD]}),
 )
 async def list_models(service: Service) -> dict[str, Any]:
     """List the models that need no download, in OpenAI's shape; asks no network."""
@@ -42,7 +42,7 @@ async def list_models(service: Service) -> dict[str, Any]:
 @router.get(
     "/v1/models/{model:path}",
     summary="One model on this machine",
-    responses=_answer(_CARD) | described(ModelNotFound, InvalidField),
+    responses=_example(_CARD) | described(ModelNotFound, InvalidField),
 )
 async def one_model(model: Name, service: Service) -> dict[str, Any]:
     """Describe a model by its id or an alias; 404 if it is not here."""
@@ -56,7 +56,7 @@ async def one_model(model: Name, service: Service) -> dict[str, Any]:
     return _model(model, card)
 
 
-@router.get("/api/ps", summary="Models in memory", responses=_answer({"models": [_NAME]}))
+@router.get("/api/ps", summary="Models in memory", responses=_example({"models": [_NAME]}))
 async def loaded_models(service: Service) -> dict[str, list[str]]:
     """List the models that are loaded."""
     return {"models": service.models.loaded}

@@ -81,7 +81,7 @@ class SpeechForm(BaseModel):
     vad_filter: bool = Field(default=True, description="leave out silence before decoding")
 
     def format(self, settings: Settings) -> ResponseFormat:
-        """Return the format to answer in."""
+        """Return the format of the response."""
         return self.response_format or settings.default_response_format
 
 
@@ -94,17 +94,17 @@ class TranslationForm(SpeechForm):
         Raises:
             InvalidRequest: speakers, which OpenAI's translations have no place for.
         """
-        answer = self.format(settings)
-        if answer is ResponseFormat.DIARIZED_JSON:
+        response_format = self.format(settings)
+        if response_format is ResponseFormat.DIARIZED_JSON:
             raise InvalidRequest("translations have no diarized_json", "response_format")
         options = Options(
             task="translate",
             prompt=self.prompt,
             temperature=self.temperature,
             voice_activity=VoiceActivity() if self.vad_filter else None,
-            words=answer.wants_words,
+            words=response_format.wants_words,
         )
-        return Asked(self.model, options, answer, stream=self.stream)
+        return Asked(self.model, options, response_format, stream=self.stream)
 
 
 class TranscriptionForm(SpeakerFields, SpeechForm):
@@ -134,10 +134,10 @@ class TranscriptionForm(SpeakerFields, SpeechForm):
             InvalidRequest: word times in a format that has no place for them.
             InvalidField: numbers of speakers that contradict each other.
         """
-        answer = self.format(settings)
+        response_format = self.format(settings)
         words = "word" in self.timestamp_granularities
-        diarize = self.diarize or answer is ResponseFormat.DIARIZED_JSON
-        if words and answer is not ResponseFormat.VERBOSE_JSON:
+        diarize = self.diarize or response_format is ResponseFormat.DIARIZED_JSON
+        if words and response_format is not ResponseFormat.VERBOSE_JSON:
             raise InvalidRequest(
                 "word timestamps need response_format=verbose_json", "timestamp_granularities"
             )
@@ -148,11 +148,11 @@ class TranscriptionForm(SpeakerFields, SpeechForm):
             temperature=self.temperature,
             voice_activity=self._voice_activity(),
             # A turn may end within a sentence: whose a word is, its own time tells.
-            words=words or answer.wants_words or diarize,
+            words=words or response_format.wants_words or diarize,
             speakers=self.speakers() if diarize else None,
             without_timestamps=self.without_timestamps,
         )
-        return Asked(self.model, options, answer, words, self.stream)
+        return Asked(self.model, options, response_format, words, self.stream)
 
     def _voice_activity(self) -> VoiceActivity | None:
         match self.chunking_strategy:
@@ -255,17 +255,18 @@ async def openai_events(job: Job) -> AsyncIterator[bytes]:
     yield event({"type": "transcript.text.done", "text": transcript.text, "usage": usage})
 
 
-async def segment_events(job: Job, answer: ResponseFormat) -> AsyncIterator[bytes]:
-    """Yield each segment alone in the answer format, as faster-whisper-server streams."""
+async def segment_events(job: Job, response_format: ResponseFormat) -> AsyncIterator[bytes]:
+    """Yield each segment alone in the response format, as faster-whisper-server streams."""
     async for segment in job:
         # The length of the whole is not known yet; what has been heard so far is.
         heard = Summary(job.options.language or "", 0.0, segment.end, segment.end)
-        yield event(_alone(Transcript(job.options.task, heard, (segment,)), segment, answer))
+        alone = Transcript(job.options.task, heard, (segment,))
+        yield event(_alone(alone, segment, response_format))
     job.result()
 
 
-def _alone(transcript: Transcript, segment: Segment, answer: ResponseFormat) -> Any:
-    match answer:
+def _alone(transcript: Transcript, segment: Segment, response_format: ResponseFormat) -> Any:
+    match response_format:
         case ResponseFormat.JSON:
             return {"text": segment.text}
         case ResponseFormat.VERBOSE_JSON:

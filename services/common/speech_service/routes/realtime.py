@@ -2,7 +2,7 @@
 
 Events: https://platform.openai.com/docs/api-reference/realtime. Both shapes of a session are
 understood, the nested one (`session.update`) and the earlier flat one
-(`transcription_session.update`); answers have the nested shape.
+(`transcription_session.update`); what is sent has the nested one.
 """
 
 from __future__ import annotations

@@ -160,7 +160,7 @@ def _raised_by(error: BaseException) -> str:
 
 
 def _refusal(model: str, error: Any) -> SpeechError:
-    """Return what an answer of the hub means; `error` is an `HfHubHTTPError`.
+    """Return what a response of the hub means; `error` is an `HfHubHTTPError`.
 
     The repository is the one in the address: a configuration may refer to others than `model`.
     """
