@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import threading
+from collections.abc import Callable
 
 import httpx
 
@@ -53,3 +55,33 @@ def test_pulling_tells_what_it_did() -> None:
         assert events.text == 'data: {"status": "success"}\n\n'
         failed = http.post("/api/pull/org/other?stream=true")
         assert '"code": "model_not_found"' in failed.text
+
+
+def test_a_long_download_tells_how_far_it_is() -> None:
+    class Slow(FakeEngine):
+        def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+            progress(1024, 4096)
+            assert allowed.wait(20)
+
+    allowed = threading.Event()
+    with (
+        serve(Slow()) as http,
+        http.stream("POST", "/api/pull/org/other?stream=true") as answer,
+    ):
+        lines = (line for line in answer.iter_lines() if line)
+        told = json.loads(next(lines).removeprefix("data: "))
+        assert told == {"status": "downloading", "completed": 1024, "total": 4096}
+        allowed.set()
+        assert list(lines)[-1] == 'data: {"status": "success"}'
+
+
+def test_a_download_that_is_needed_is_told_from_one_that_is_not() -> None:
+    class Fetching(FakeEngine):
+        def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+            progress(1, 1)
+
+    with serve(Fetching()) as http:
+        fetched = http.post("/api/pull/org/other")
+        assert (fetched.status_code, fetched.text) == (201, "Model downloaded")
+        known = http.post("/api/pull/org/small")
+        assert (known.status_code, known.text) == (200, "Model already exists")

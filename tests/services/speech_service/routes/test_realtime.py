@@ -12,6 +12,7 @@ import openai
 import pytest
 from numpy.typing import NDArray
 from speech_service.contract.errors import ModelUnavailable
+from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
 from ...harness import FakeEngine, segment, serve
@@ -157,6 +158,30 @@ def test_a_bad_event_is_answered_and_the_session_goes_on(
     assert (answer["error"]["code"], answer["error"]["event_id"]) == (code, "e1")
     session.send("input_audio_buffer.append", audio=pcm24(sound(1.0, 1.0)))
     assert session.until(COMPLETED)["transcript"] == "utterance0"
+
+
+@pytest.mark.parametrize("message", ["no JSON", '["a", "list"]', "3"])
+def test_what_is_no_event_is_answered_too(message: str) -> None:
+    path = "/v1/realtime?intent=transcription"
+    with serve() as http, connect(url_of(http, path), proxy=None) as socket:
+        talk = Realtime(socket)
+        assert talk.next()["type"] == "session.created"
+        socket.send(message)
+        answer = talk.next()
+        assert (answer["type"], answer["error"]["event_id"]) == ("error", None)
+        assert answer["error"]["message"] == "every message must be a JSON object"
+
+
+def test_a_full_server_says_so_and_closes() -> None:
+    path = "/v1/realtime?intent=transcription"
+    with serve(max_live_sessions=1) as http, connect(url_of(http, path), proxy=None) as first:
+        first.recv(timeout=10)
+        with connect(url_of(http, path), proxy=None) as second:
+            answer = Realtime(second).next()
+            assert (answer["type"], answer["error"]["code"]) == ("error", "queue_full")
+            with pytest.raises(ConnectionClosedError):
+                second.recv(timeout=10)
+            assert second.close_code == 1013
 
 
 def test_an_utterance_that_fails_does_not_end_the_session() -> None:

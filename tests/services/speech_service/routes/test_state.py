@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+from types import SimpleNamespace
+from typing import cast
 
 from speech_service.contract.errors import ModelUnavailable
+from speech_service.routes.state import ready
+from speech_service.work.service import SpeechService
 
 from ... import media
 from ...harness import FakeEngine, serve, wait_until
@@ -58,3 +63,10 @@ def test_models_are_preloaded() -> None:
     with serve(engine, preload_models=["org/small"]) as http:
         wait_until(lambda: http.get("/ready").status_code == 200)
     assert engine.loads == ["tiny", "org/small"]
+
+
+def test_a_service_that_ends_is_not_ready() -> None:
+    closing = cast("SpeechService", SimpleNamespace(closing=True))
+    answer = asyncio.run(ready(closing))
+    assert answer.status_code == 503
+    assert b"shutting down" in bytes(answer.body)

@@ -120,3 +120,36 @@ async def test_unloading_by_hand_respects_users() -> None:
     gc.collect()
     assert ended() is None
     assert pool.loaded == []
+
+
+async def test_a_worker_keeps_what_it_has_borrowed_while_it_needs_it() -> None:
+    pool = ModelPool(lambda name: Model(), ttl=0)
+    own = await pool.acquire("a")
+    seen: list[list[str]] = []
+
+    def work() -> None:
+        with pool.borrow("b") as model:
+            assert isinstance(model, Model)
+            seen.append(pool.loaded)
+
+    await asyncio.to_thread(work)
+    assert seen == [["a", "b"]]
+    await until(lambda: pool.loaded == ["a"])
+    own.release()
+
+
+async def test_what_cannot_be_loaded_cannot_be_borrowed() -> None:
+    def load(name: str) -> Model:
+        if name == "b":
+            raise ModelUnavailable("away")
+        return Model()
+
+    pool = ModelPool(load, ttl=-1)
+    await pool.acquire("a")
+
+    def work() -> None:
+        with pytest.raises(ModelUnavailable), pool.borrow("b"):
+            raise AssertionError("it was lent")
+
+    await asyncio.to_thread(work)
+    assert pool.loaded == ["a"]
