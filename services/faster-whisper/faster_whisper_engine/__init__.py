@@ -1,1 +1,1 @@
-"""OpenAI-compatible speech-to-text on faster-whisper."""
+"""OpenAI-compatible speech-to-text on faster-whisper. Knows no other engine."""

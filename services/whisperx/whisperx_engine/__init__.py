@@ -1,1 +1,4 @@
-"""Speech-to-text with word alignment and speaker diarization, on WhisperX."""
+"""Speech-to-text with word alignment and speaker diarization, on WhisperX.
+
+Built on the first engine, whose models and settings it shares.
+"""
