@@ -1,24 +1,31 @@
-"""What a Python package's modules import, read from their source, and the rules on it.
+"""A house: packages, read from their source, and the rules on what their modules may import.
 
-A room is what stands at the top of a package: a folder, or a module of its own. Every rule is a
-function that returns what breaks it, one line each, so that a test can show that it finds
-something as well as that there is nothing to find.
+A check is a function of a `House` that gives its breaches, one line each, beginning with the file
+at fault, so that a test can show that it finds something as well as that there is nothing to find.
+Those with arguments are made by a function that takes them. A room is a folder of a package, or a
+module beside the folders.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-Floors = Sequence[frozenset[str]]
-"""Rooms from the roof down. Imports run downwards; rooms of one floor do not know each other."""
+VAGUE = re.compile(r"util|helper|misc|^common$|manager|handler$", re.IGNORECASE)
+DOES_IO = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
-_DOES_IO = frozenset({"open", "input", "print", "exec", "eval", "compile", "__import__"})
+
+@dataclass(frozen=True)
+class Import:
+    """One imported name; `lazy` is one that costs nothing when the module is imported."""
+
+    name: str
+    lazy: bool
 
 
 @cache
@@ -28,186 +35,296 @@ def _parsed(source: str) -> ast.Module:
 
 @dataclass(frozen=True)
 class Module:
-    """One file of a package; `name` is dotted, and that of a folder for its `__init__`."""
+    """A file of a package; `name` is what it is imported by."""
 
     name: str
     path: Path
+    root: Path
+
+    @property
+    def file(self) -> str:
+        """Its path in the house."""
+        return self.path.relative_to(self.root).as_posix()
+
+    @property
+    def is_package(self) -> bool:
+        return self.path.name == "__init__.py"
 
     @property
     def tree(self) -> ast.Module:
-        return _parsed(self.path.read_text())
+        return _parsed(self.path.read_text("utf-8"))
 
-    @property
-    def room(self) -> str:
-        """Its part of the house: the second part of its name."""
-        return (self.name.split(".") + [""])[1]
+    def imports(self) -> Iterator[Import]:
+        """All names that are imported, absolute; `from a import b` counts as `a.b`."""
+        yield from self._imports(self.tree, lazy=False)
 
-    @property
-    def imports(self) -> Iterator[str]:
-        """Dotted names, wherever in the file they stand; `from a import b` counts as `a.b`."""
-        package = self.name if self.path.name == "__init__.py" else self.name.rpartition(".")[0]
-        for node in ast.walk(self.tree):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-                whole = ".".join(part for part in (base, node.module) if part)
-                yield from (f"{whole}.{alias.name}" for alias in node.names)
+    def _imports(self, node: ast.AST, lazy: bool) -> Iterator[Import]:
+        match node:
+            case ast.Import():
+                yield from (Import(alias.name, lazy) for alias in node.names)
+            case ast.ImportFrom():
+                base = self._base(node)
+                yield from (Import(f"{base}.{alias.name}", lazy) for alias in node.names)
+        is_function = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for_types = isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
+        for child in ast.iter_child_nodes(node):
+            yield from self._imports(child, lazy or is_function or for_types)
 
-    @property
-    def called(self) -> set[str]:
-        """Plain names that are called."""
-        calls = (node.func for node in ast.walk(self.tree) if isinstance(node, ast.Call))
-        return {each.id for each in calls if isinstance(each, ast.Name)}
+    def _base(self, node: ast.ImportFrom) -> str:
+        """What the names of a `from` import belong to; each dot but the first is a step up."""
+        if not node.level:
+            return node.module or ""
+        parts = self.name.split(".")
+        kept = parts[: len(parts) - node.level + self.is_package]
+        return ".".join([*kept, *([node.module] if node.module else [])])
+
+    def does_something(self) -> bool:
+        """Whether it has a function with a body, or a loop or a condition at its top."""
+        functions = (
+            node
+            for node in ast.walk(self.tree)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        )
+        return any(
+            isinstance(node, ast.For | ast.While | ast.If) for node in self.tree.body
+        ) or any(
+            not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant)
+            for function in functions
+            for node in function.body
+        )
 
 
 class House:
-    """The modules of one package.
+    """The packages below a folder.
 
     Args:
-        folder: the package's own folder; its name is the package's.
+        root: what files are named from.
+        packages: the folder of each package, by its name.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.modules = [self._module(path) for path in sorted(folder.rglob("*.py"))]
-        self.names = {module.name for module in self.modules}
+    def __init__(self, root: Path, packages: Mapping[str, str]) -> None:
+        self.root = root
+        self.packages = packages
+        self.modules = {
+            module.name: module
+            for package, folder in packages.items()
+            for module in self._package(package, root / folder)
+        }
 
-    def _module(self, path: Path) -> Module:
-        parts = path.relative_to(self.folder.parent).with_suffix("").parts
-        return Module(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path)
+    def _package(self, package: str, folder: Path) -> Iterator[Module]:
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            yield Module(".".join([package, *parts]).removesuffix(".__init__"), path, self.root)
 
-    @property
-    def rooms(self) -> set[str]:
-        return {module.room for module in self.modules} - {""}
+    def owned(self, name: str) -> str | None:
+        """The module of the house that an imported name is, or is in."""
+        while name:
+            if name in self.modules:
+                return name
+            name = name.rpartition(".")[0]
+        return None
 
-    def within(self, module: Module) -> set[str]:
-        """The modules of this package that a module imports, itself left out."""
-        return {self._owner(dotted) for dotted in module.imports} - {"", module.name}
+    def neighbours(self, module: Module) -> set[str]:
+        """The modules of the house that a module imports."""
+        owned = {self.owned(found.name) for found in module.imports()}
+        return {name for name in owned if name} - {module.name}
 
-    def outside(self, module: Module) -> set[str]:
-        """The packages of others that a module imports."""
-        return {dotted.partition(".")[0] for dotted in module.imports if not self._owner(dotted)}
+    def libraries(self, module: Module) -> set[str]:
+        """The packages from elsewhere that a module imports."""
+        foreign = (each.name for each in module.imports() if self.owned(each.name) is None)
+        return {name.partition(".")[0] for name in foreign}
 
-    def _owner(self, dotted: str) -> str:
-        """The module that a dotted name stands for, or stands in; empty for another package."""
-        while dotted and dotted not in self.names:
-            dotted = dotted.rpartition(".")[0]
-        return dotted
-
-
-def room_of(module: str) -> str:
-    return (module.split(".") + [""])[1]
+    def files(self, names: Collection[str]) -> list[str]:
+        """The files of these modules, and of all in these rooms."""
+        return sorted(each.file for each in self.modules.values() if key_of(each.name, names))
 
 
-def upward(house: House, floors: Floors) -> list[str]:
-    """Imports that do not run to a floor further down."""
+Check = Callable[[House], Iterator[str]]
+
+
+def key_of(name: str, keys: Collection[str]) -> str | None:
+    """The longest of the keys that a module is, or is in."""
+    found = [key for key in keys if f"{name}.".startswith(f"{key}.")]
+    return max(found, key=len, default=None)
+
+
+def upward_imports(floors: Sequence[Collection[str]]) -> Check:
+    """Imports run only downwards, or within a room; rooms of one floor do not know each other.
+
+    Args:
+        floors: the rooms from the roof to the ground. A package is a room; one whose rooms are
+            named as well stands for itself alone.
+    """
     depth = {room: at for at, floor in enumerate(floors) for room in floor}
-    lost = [f"{room}: stands on no floor" for room in sorted(house.rooms - depth.keys())]
-    return lost + [
-        f"{module.name} imports {other}"
-        for module in house.modules
-        for other in sorted(house.within(module))
-        if room_of(other) not in ("", module.room)
-        and depth.get(room_of(other), -1) <= depth.get(module.room, len(floors))
-    ]
+    divided = {room for room in depth for other in depth if other.startswith(f"{room}.")}
+
+    def room_of(name: str) -> str | None:
+        return name if name in divided else key_of(name, depth.keys() - divided)
+
+    def upward_imports(house: House) -> Iterator[str]:
+        for module in house.modules.values():
+            room = room_of(module.name)
+            if room is None:
+                yield f"{module.file}: is in no room of the house"
+                continue
+            for name in sorted(house.neighbours(module)):
+                other = room_of(name)
+                if other is not None and other != room and depth[other] <= depth[room]:
+                    yield f"{module.file}: imports {name}, which does not stand below it"
+
+    return upward_imports
 
 
-def strangers(house: House, only: Mapping[str, Iterable[str]]) -> list[str]:
-    """Imports of rooms that a room may not know, although they lie further down."""
-    return [
-        f"{module.name} imports {other}"
-        for module in house.modules
-        if module.room in only
-        for other in sorted(house.within(module))
-        if room_of(other) not in ("", module.room, *only[module.room])
-    ]
-
-
-def circles(house: House) -> list[str]:
-    """A round of imports, if there is one; a package's `__init__` counts as what it holds."""
-    graph = {module.name: house.within(module) for module in house.modules}
-    try:
-        TopologicalSorter(graph).prepare()
-    except CycleError as error:
-        return [" -> ".join(reversed(error.args[1]))]
-    return []
-
-
-def impure(house: House, allowed: Mapping[str, Iterable[str]]) -> list[str]:
-    """What pure modules import or call that they may not.
+def strange_rooms(known: Mapping[str, Collection[str]]) -> Check:
+    """Some rooms know only some of those below them.
 
     Args:
-        allowed: what each may import of other packages, by room or by module's name.
+        known: the rooms that a room may import, itself left out.
     """
-    found = []
-    for module in house.modules:
-        rule = next((allowed[key] for key in (module.name, module.room) if key in allowed), None)
-        if rule is None:
-            continue
-        touched = house.outside(module) - {"__future__", *rule}
-        found += [f"{module.name} imports {each}" for each in sorted(touched)]
-        found += [f"{module.name} calls {each}" for each in sorted(module.called & _DOES_IO)]
-    return found
+
+    def strange_rooms(house: House) -> Iterator[str]:
+        for module in house.modules.values():
+            room = key_of(module.name, known)
+            if room is None:
+                continue
+            for name in sorted(house.neighbours(module)):
+                if name not in house.packages and not key_of(name, {room, *known[room]}):
+                    yield f"{module.file}: imports {name}, which is none of its business"
+
+    return strange_rooms
 
 
-def untested(house: House, tests: Path) -> list[str]:
-    """Modules that do something and have no test.
+def circles(house: House) -> Iterator[str]:
+    """No imports run in a circle."""
+    graph = {module.name: house.neighbours(module) for module in house.modules.values()}
+    done: set[str] = set()
 
-    `a/b.py` has `a/test_b.py`, a folder's `__init__` has `test_a.py`; there may be `test_b_*.py`
-    beside it. Declarations alone (protocols, values, constants) need none.
+    def walk(name: str, way: list[str]) -> Iterator[str]:
+        if name in way:
+            circle = [*way[way.index(name) :], name]
+            files = " -> ".join(house.modules[part].file for part in circle)
+            yield f"{files}: a circle of imports"
+        elif name not in done:
+            for neighbour in sorted(graph[name]):
+                yield from walk(neighbour, [*way, name])
+            done.add(name)
+
+    for name in graph:
+        yield from walk(name, [])
+
+
+def impurities(allowed: Mapping[str, Collection[str]]) -> Check:
+    """What decides touches nothing, and knows only what does not either.
+
+    Args:
+        allowed: by module or room, the packages from elsewhere that it may import.
     """
-    found = []
-    for module in house.modules:
-        place = module.path.relative_to(house.folder).with_suffix("")
-        if place.name == "__init__":
-            place = place.parent
-        test = place.parent / f"test_{place.name}.py"
-        if _does_something(module) and place.name != "__main__" and not (tests / test).is_file():
-            found.append(f"{module.name}: {test} is missing")
-    return found
+
+    def impurities(house: House) -> Iterator[str]:
+        yield from (
+            f"{key}: is said to be pure and does not exist"
+            for key in allowed
+            if not house.files([key])
+        )
+        for module in house.modules.values():
+            key = key_of(module.name, allowed)
+            if key is None:
+                continue
+            for library in sorted(house.libraries(module) - {"__future__", *allowed[key]}):
+                yield f"{module.file}: is pure and imports {library}"
+            for name in sorted(house.neighbours(module)):
+                if key_of(name, allowed) is None and name not in house.packages:
+                    yield f"{module.file}: is pure and imports {name}, which is not"
+            for node in ast.walk(module.tree):
+                if isinstance(node, ast.Name) and node.id in DOES_IO:
+                    yield f"{module.file}: is pure and uses {node.id} (line {node.lineno})"
+
+    return impurities
 
 
-def _does_something(module: Module) -> bool:
-    """Whether a module has a function with a body, or a loop or a condition at its top."""
-    functions = (
-        node
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
-    return any(isinstance(node, ast.For | ast.While | ast.If) for node in module.tree.body) or any(
-        not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant)
-        for function in functions
-        for node in function.body
-    )
+def modules_without_test(place_of_test: Callable[[Module], Path]) -> Check:
+    """Every module that does something has its test; declarations alone need none.
+
+    Args:
+        place_of_test: where the test of a module belongs, from the root of the house.
+    """
+
+    def modules_without_test(house: House) -> Iterator[str]:
+        for module in house.modules.values():
+            if module.path.name != "__main__.py" and module.does_something():
+                test = place_of_test(module)
+                if not (house.root / test).is_file():
+                    yield f"{module.file}: has no test; it belongs into {test}"
+
+    return modules_without_test
 
 
-def long(house: House, limit: int) -> list[str]:
-    """Files of more lines than one reader takes in."""
-    counted = ((module.name, len(module.path.read_text().splitlines())) for module in house.modules)
-    return [f"{name}: {lines} lines" for name, lines in counted if lines > limit]
+def long_files(most_lines: int) -> Check:
+    """Every file can be read at one go."""
+
+    def long_files(house: House) -> Iterator[str]:
+        for module in house.modules.values():
+            lines = len(module.path.read_text("utf-8").splitlines())
+            if lines > most_lines:
+                yield f"{module.file}: has {lines} lines, {most_lines} at most"
+
+    return long_files
 
 
-def misnamed(house: House) -> list[str]:
-    """Names that say that nobody knew what the thing is."""
-    found = [
-        f"{module.name}: the module's name"
-        for module in house.modules
-        if re.search(r"util|helper|manager|common$|misc", module.path.stem)
-    ]
-    return found + [
-        f"{module.name}: {node.name}"
-        for module in house.modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ClassDef) and re.search(r"(Manager|Helper|Handler)$", node.name)
-    ]
+def names_that_say_nothing(house: House) -> Iterator[str]:
+    """No name says that nobody knew what the thing is."""
+    for module in house.modules.values():
+        classes = [node.name for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+        for name in (module.path.stem, *classes):
+            if VAGUE.search(name):
+                yield f"{module.file}: {name} does not say what it is"
 
 
-def asserting(house: House) -> list[str]:
-    """Asserts in the product: `python -O` removes them, so they guard nothing."""
-    return [
-        f"{module.name}:{node.lineno}: assert"
-        for module in house.modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.Assert)
-    ]
+def asserts_on_guard(house: House) -> Iterator[str]:
+    """`python -O` removes them, so what must hold is checked by other means."""
+    for module in house.modules.values():
+        for node in ast.walk(module.tree):
+            if isinstance(node, ast.Assert):
+                yield f"{module.file}: asserts something (line {node.lineno})"
+
+
+def hidden_imports(house: House) -> Iterator[str]:
+    """Nothing is imported that nobody can read beforehand."""
+    for module in house.modules.values():
+        for found in module.imports():
+            if found.name.startswith("importlib.import"):
+                yield f"{module.file}: imports what nobody can read beforehand"
+
+
+@dataclass(frozen=True)
+class Breach:
+    """Code added to the end of a file, which may be new, that one check must not let pass."""
+
+    check: Check
+    file: str
+    code: str
+
+    def __str__(self) -> str:
+        return f"{self.check.__name__}: {self.file}: {self.code[:40]!r}"
+
+    def found_in(self, copy: House) -> list[str]:
+        """What the check says of a copy of the house into which this is seeded for a moment."""
+        path = copy.root / self.file
+        before = path.read_bytes() if path.exists() else None
+        path.parent.mkdir(exist_ok=True)
+        try:
+            path.write_text(f"{(before or b'').decode()}\n{self.code}\n")
+            return list(self.check(House(copy.root, copy.packages)))
+        finally:
+            if before is None:
+                path.unlink()
+            else:
+                path.write_bytes(before)
+
+
+def copied(house: House, folders: Collection[str], to: Path) -> House:
+    """Copy these folders of a house, to seed breaches into."""
+    for folder in folders:
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(house.root / folder, to / folder, ignore=ignored, dirs_exist_ok=True)
+    return House(to, house.packages)

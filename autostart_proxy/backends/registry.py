@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from autostart_proxy.backends import Backend
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit, ComposeUnit, Unit
-
-MODULES: Mapping[type[Unit], str] = MappingProxyType(
-    {
-        ComposeUnit: "compose.backend",
-        CommandUnit: "process",
-    }
-)
-"""By kind of unit, the module of its backend."""
 
 Make = Callable[[ServiceConfig], Backend]
 
@@ -34,24 +25,41 @@ class BackendModule(Protocol):
         ...
 
 
+def _compose() -> BackendModule:
+    from autostart_proxy.backends.compose import backend
+
+    return backend
+
+
+def _process() -> BackendModule:
+    from autostart_proxy.backends import process
+
+    return process
+
+
+MODULES: Mapping[type[Unit], Callable[[], BackendModule]] = MappingProxyType(
+    {
+        ComposeUnit: _compose,
+        CommandUnit: _process,
+    }
+)
+"""By kind of unit, what imports its backend."""
+
+
 class Backends:
     """Makes the backends of one fleet."""
 
     def __init__(self) -> None:
-        self._makers: dict[str, Make] = {}
+        self._makers: dict[type[Unit], Make] = {}
 
     def make(self, config: ServiceConfig) -> Backend:
         """Return a backend for what a service is made of; nothing is started or looked at yet."""
-        name = MODULES[type(config.unit)]
-        if name not in self._makers:
-            self._makers[name] = _module(name).open_backends()
-        return self._makers[name](config)
+        kind = type(config.unit)
+        if kind not in self._makers:
+            self._makers[kind] = MODULES[kind]().open_backends()
+        return self._makers[kind](config)
 
 
 def missing(unit: Unit) -> Iterator[tuple[str, str]]:
     """Yield the keys of a unit that name something that is not there, and why not."""
-    yield from _module(MODULES[type(unit)]).missing(unit)
-
-
-def _module(name: str) -> BackendModule:
-    return cast(BackendModule, import_module(f"autostart_proxy.backends.{name}"))
+    yield from MODULES[type(unit)]().missing(unit)

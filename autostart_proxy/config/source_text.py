@@ -122,7 +122,7 @@ def find(node: Node, path: Iterable[str | int]) -> Found:
             if entry is None:
                 break
             key, node = entry.at, entry.node
-        elif isinstance(node, Sequence) and isinstance(part, int):
+        elif isinstance(node, Sequence) and isinstance(part, int) and part < len(node.items):
             node = node.items[part]
             key = node.at
         else:

@@ -52,6 +52,18 @@ def test_every_problem_is_told_with_file_line_column_key_and_cure() -> None:
     ]
 
 
+def test_a_list_is_told_of_where_it_stands_although_the_defaults_have_a_shorter_one() -> None:
+    text = """\
+{
+  "defaults": {"command": []},
+  "services": {"a.example": {"command": [3], "proxyPort": 8001}}
+}
+"""
+    first, second = problems(text)
+    assert first.startswith("config.json:2:27: defaults.command: expected a list")
+    assert second.startswith('config.json:3:42: services["a.example"].command: item 1: expected')
+
+
 def test_problems_in_yaml_have_their_places_too() -> None:
     text = "services:\n  a.example:\n    composeDir: /opt/a\n    proxyPort: 8001\n    maxbody: 1\n"
     assert problems(text, "c.yaml") == [
