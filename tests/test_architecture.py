@@ -184,13 +184,22 @@ def test_the_proxy_does_not_know_the_services() -> None:
 
 # The documentation.
 
-PAGE = (ROOT / "docs" / "architecture.md").read_text()
+PAGE, _, SERVICES = (
+    (ROOT / "docs" / "architecture.md").read_text().partition("## The speech services")
+)
+
+
+def named_in(page: str) -> list[str]:
+    """The rooms in the table of a page."""
+    return sorted(re.findall(r"^\| `([\w/]+?)/?` \|", page, re.MULTILINE))
 
 
 def test_the_page_names_every_room_and_no_other() -> None:
-    named = re.findall(r"^\| `([\w/]+?)/?` \|", PAGE, re.MULTILINE)
     rooms = {name.split(".")[1] for name in HOUSE.modules if "." in name}
-    assert sorted(named) == sorted(rooms - {"__main__"})
+    assert named_in(PAGE) == sorted(rooms - {"__main__"})
+    shared = ROOT / "services" / "common" / "speech_service"
+    theirs = {each.stem for each in shared.iterdir() if list(each.glob("*.py"))} | {"app"}
+    assert named_in(SERVICES) == sorted(theirs)
 
 
 def test_the_page_draws_the_rooms_floor_by_floor() -> None:
