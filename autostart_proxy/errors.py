@@ -144,6 +144,24 @@ class StartFailed(StartError):
     remedy = "run `docker compose up` in the service's folder and read what it says"
 
 
+class PortInUse(StartError):
+    """Something that is not the service listens where the service should."""
+
+    status = 503
+    tag = "port_in_use"
+    message = "Something else uses the service's port."
+    remedy = "stop what listens there, or give the service another proxyPort"
+
+
+class Misconfigured(StartError):
+    """What the configuration names is missing or makes no sense; other services go on."""
+
+    status = 503
+    tag = "misconfigured"
+    message = "The service is not configured correctly."
+    remedy = "run `autostart-proxy check`: it says what is wrong"
+
+
 class StopFailed(OperationError):
     """The service could not be stopped: something of it may still run."""
 

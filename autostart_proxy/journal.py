@@ -87,6 +87,14 @@ class StartMeasured:
 
 
 @dataclass(frozen=True, slots=True)
+class PartKilled:
+    """A part did not end within its grace period; `end` describes how it ended then."""
+
+    service: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
 class SilenceExplained:
     """A service never answered; these are the last lines it wrote, oldest first."""
 
@@ -102,7 +110,13 @@ class ConfigApplied:
 
 
 RareFact: TypeAlias = (
-    UpstreamFailed | ServiceMoved | ServiceFailed | StartMeasured | SilenceExplained | ConfigApplied
+    UpstreamFailed
+    | ServiceMoved
+    | ServiceFailed
+    | StartMeasured
+    | PartKilled
+    | SilenceExplained
+    | ConfigApplied
 )
 Fact: TypeAlias = RequestEnded | RareFact
 

@@ -23,6 +23,7 @@ from autostart_proxy.errors import ProxyError
 from autostart_proxy.journal import (
     ConfigApplied,
     Fact,
+    PartKilled,
     RareFact,
     RequestEnded,
     ServiceFailed,
@@ -110,6 +111,10 @@ def _line_of(fact: RareFact) -> tuple[int, str, list[tuple[str, object]]]:
             stages = {"preparing": preparing, "starting": starting, "answering": answering}
             data = [(name, round(seconds, 3)) for name, seconds in stages.items()]
             return logging.DEBUG, "start measured", [("service", service), *data]
+        case PartKilled(service, end):
+            cure = "give it more time with stopTimeout, or find out why it ignores SIGTERM"
+            data = [("service", service), ("part", end), ("cure", cure)]
+            return logging.WARNING, "killed after its grace period", data
         case SilenceExplained(service, lines):
             data = [("service", service), ("lines", list(lines))]
             return logging.ERROR, "last lines of the service", data

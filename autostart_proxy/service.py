@@ -20,6 +20,7 @@ from autostart_proxy.backends import Backend, Observation, Upstream
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.journal import (
     Journal,
+    PartKilled,
     ServiceFailed,
     ServiceMoved,
     SilenceExplained,
@@ -362,6 +363,7 @@ class Service:
             upstream = await self._backend.start(launched)
             started = self._now()
             await self._until_it_answers(upstream)
+            await self._backend.verify()
         except errors.BackendRefused as refusal:
             self._tell(events.StartFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
@@ -401,7 +403,7 @@ class Service:
             lines = await self._backend.log_tail()
             self._journal.record(SilenceExplained(self.host, lines))
         try:
-            await self._backend.stop(self.config.stop_timeout)
+            killed = await self._backend.stop(self.config.stop_timeout)
         except errors.BackendRefused as refusal:
             self._tell(events.StopFailed(refusal.reason))
         except errors.BackendUnreachable as cause:
@@ -410,7 +412,9 @@ class Service:
             _log.exception("stop broke", extra={"service": self.host})
             self._tell(events.StopFailed(errors.StopFailed(detail=repr(cause))))
         else:
-            self._tell(events.Stopped())
+            for each in killed:
+                self._journal.record(PartKilled(self.host, str(each)))
+            self._tell(events.Stopped(killed))
 
     # What the world does without being told.
 

@@ -49,6 +49,8 @@ def why(life: Lifecycle[Any]) -> str:
     match life.state:
         case State.ADOPTING:
             return "found running, does not answer yet"
+        case State.STOPPED if life.failure is None and life.killed:
+            return f"idle; had to be killed: {', '.join(map(str, life.killed))}"
         case State.STOPPED | State.STOPPING:
             return "idle" if life.failure is None else str(life.failure)
         case State.FAILED:

@@ -29,6 +29,9 @@ class FakeBackend:
         self.may_stop.set()
         self.fails: Exception | None = None
         self.closed = False
+        self.impostor: errors.PortInUse | None = None
+        self.killed: tuple[Exit, ...] = ()
+        self.grace: float | None = None
         self._seen: asyncio.Queue[Observation | Exception] = asyncio.Queue()
         self._at_work = 0
 
@@ -40,8 +43,14 @@ class FakeBackend:
         await self._work("start", self.may_start, launched)
         return self.upstream
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def verify(self) -> None:
+        if self.impostor is not None:
+            raise errors.BackendRefused(self.impostor)
+
+    async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
+        self.grace = grace_seconds
         await self._work("stop", self.may_stop, lambda: None)
+        return self.killed
 
     async def _work(self, name: str, gate: asyncio.Event, launched: Callable[[], None]) -> None:
         assert self._at_work == 0, "never two operations at once"

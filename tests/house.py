@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-VAGUE = re.compile(r"util|helper|misc|^common$|manager|handler$", re.IGNORECASE)
+VAGUE = re.compile(r"util|helper|(^|_)misc(_|$)|^common$|manager|handler$", re.IGNORECASE)
 DOES_IO = {"__import__", "breakpoint", "compile", "eval", "exec", "input", "open", "print"}
 
 

@@ -53,13 +53,21 @@ class Observation:
     """What a service looks like from outside at one moment.
 
     `running` is true only if every part that must run does, and none is paused. `healthy` is
-    None where the backend has no healthcheck. `exit` says how a part ended since the last
-    start, if one did: a one-shot dependency that ended with 0 is not an exit.
+    None where the backend has no healthcheck; `failing` is true where that has failed, rather than
+    not succeeded yet. `exit` says how a part ended by itself since the last start, if one did: a
+    one-shot dependency that ended with 0 is not an exit. `remains` is true where the service does
+    not run as a whole and yet something of it does.
     """
 
     running: bool
     healthy: bool | None = None
     exit: Exit | None = None
+    failing: bool = False
+    remains: bool = False
+
+
+OWN_GRACE_SECONDS = 10.0
+"""Between SIGTERM and SIGKILL where neither the configuration nor the part says otherwise."""
 
 
 class Backend(Protocol):
@@ -86,11 +94,23 @@ class Backend(Protocol):
         """
         ...
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Stop all parts in reverse order; do nothing if all are stopped.
+    async def verify(self) -> None:
+        """Prove that who answers at the upstream is this service; called once it answers.
+
+        Raises:
+            BackendRefused: it is somebody else; carries `PortInUse`, which names whom, if the
+                system tells.
+        """
+        ...
+
+    async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
+        """Stop all parts in reverse order, also where only some still run.
 
         Args:
-            grace_seconds: time between SIGTERM and SIGKILL; at least 0.
+            grace_seconds: time between SIGTERM and SIGKILL; at least 0. None: what each part asks
+                for itself, or `OWN_GRACE_SECONDS`.
+        Returns:
+            The parts that had to be killed.
         Raises:
             BackendUnreachable: the daemon could not be told anything: what ran still runs.
             BackendRefused: it answered no, or not at all once it was told to stop a part.

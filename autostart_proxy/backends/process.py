@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import cast
 
-from autostart_proxy.backends import Exit, Observation, Upstream
+from autostart_proxy.backends import OWN_GRACE_SECONDS, Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.folders import folder_problems
 from autostart_proxy.backends.tail import Tail
@@ -42,7 +42,8 @@ def open_backends() -> Callable[[ServiceConfig], ProcessBackend]:
     def make(config: ServiceConfig) -> ProcessBackend:
         if not isinstance(config.unit, CommandUnit):
             raise TypeError("a process needs a command")
-        return ProcessBackend(config.unit, config.name, config.stop_timeout)
+        grace = OWN_GRACE_SECONDS if config.stop_timeout is None else config.stop_timeout
+        return ProcessBackend(config.unit, config.name, grace)
 
     return make
 
@@ -85,16 +86,21 @@ class ProcessBackend:
         self._changed()
         return Upstream(self._unit.host, self._unit.port)
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def verify(self) -> None:
+        """Nothing to prove yet."""
+
+    async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
         """Ask the whole process group to end, then kill it; see `Backend.stop`.
 
         Cancellation: returns at once; the next `start` or `stop` waits for the program's end.
         """
         if self._program is None:
-            return
-        await self._program.end(grace_seconds)
+            return ()
+        grace = self._grace_seconds if grace_seconds is None else grace_seconds
+        killed = await self._program.end(grace)
         self._program = None
         self._changed()
+        return killed
 
     async def observe(self) -> Observation:
         """Look once; never fails."""
@@ -222,20 +228,25 @@ class _Program(asyncio.SubprocessProtocol):
         self.exit = Exit(self._part, code if code >= 0 else 128 - code, log_tail=self.tail.lines)
         self._changed()
 
-    async def end(self, grace_seconds: float) -> None:
+    async def end(self, grace_seconds: float) -> tuple[Exit, ...]:
         """End the whole group: SIGTERM, and SIGKILL to what is left after the grace period.
 
+        Returns:
+            Itself, if it had to be killed.
         Raises:
             BackendRefused: it did not even vanish after SIGKILL.
         """
         self._ending = True
+        killed: tuple[Exit, ...] = ()
         self._signal(signal.SIGCONT)  # one that was halted by hand would not see the next
         if self._signal(signal.SIGTERM) and not await self._gone(grace_seconds):
+            killed = (Exit(self._part, 128 + signal.SIGKILL),)
             self._signal(signal.SIGKILL)
             if not await self._gone(_KILL_SECONDS) and not self._over.is_set():
                 raise BackendRefused(StopFailed(detail=f"{self._part} survived SIGKILL"))
         if self._transport is not None:
             self._transport.close()
+        return killed
 
     async def _gone(self, limit_seconds: float) -> bool:
         """Whether the command and all of its group vanished within the limit."""

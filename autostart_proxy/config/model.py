@@ -123,8 +123,11 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         description="From the end of the last request to sleep; null: never sleep.",
         examples=["15m", None],
     )
-    stop_timeout: values.Seconds = Field(
-        default=10.0, description="From SIGTERM to SIGKILL.", examples=["10s"]
+    stop_timeout: values.Seconds | None = Field(
+        default=None,
+        description="From SIGTERM to SIGKILL. null: what each container says of itself"
+        " (stop_grace_period), else 10s.",
+        examples=["1m", None],
     )
     drain_timeout: values.Seconds = Field(
         default=30.0,

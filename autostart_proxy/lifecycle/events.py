@@ -48,13 +48,14 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
 class Policy:
     """A service's time limits in seconds and its bound on waiting requests.
 
-    `idle_timeout` None means that the service never sleeps by itself.
+    `idle_timeout` None means that the service never sleeps by itself, `stop_timeout` None that each
+    of its parts has a grace period of its own.
     """
 
     start_timeout: float = 30.0
     prepare_timeout: float = 900.0
     idle_timeout: float | None = 900.0
-    stop_timeout: float = 10.0
+    stop_timeout: float | None = None
     drain_timeout: float = 30.0
     max_held: int = 1000
 
@@ -127,7 +128,9 @@ class StartFailed:
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """The stop is over."""
+    """The stop is over; with what had to be killed for it."""
+
+    killed: tuple[Exit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

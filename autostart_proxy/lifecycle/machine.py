@@ -35,6 +35,9 @@ from autostart_proxy.lifecycle.events import MOVES, Effect, Event, Exit, L, Poli
 STOP_MARGIN_SECONDS = 60.0
 """How much longer than `stop_timeout` a stop may take: parts are stopped one after another."""
 
+LONGEST_OWN_GRACE_SECONDS = 900.0
+"""How long the grace period may be that a part has by itself."""
+
 STOP_AGAIN_SECONDS = 5.0
 """How soon after a stop that reached nobody the next is tried, however short `idle_timeout` is."""
 
@@ -64,6 +67,7 @@ class Lifecycle(Generic[L]):
         held: waiting leases and when each arrived, oldest first.
         flowing: admitted leases and when each arrived.
         failure: why the last start or stop did not succeed; None once one does.
+        killed: what the last stop had to kill.
         awake_because: who asked for the present or last start.
         last_start_seconds: from the order to start until `Started`, of the last good start.
     """
@@ -75,6 +79,7 @@ class Lifecycle(Generic[L]):
         self.held: dict[L, float] = {}
         self.flowing: dict[L, float] = {}
         self.failure: errors.OperationError | None = None
+        self.killed: tuple[Exit, ...] = ()
         self.awake_because = ""
         self.last_start_seconds: float | None = None
         self._idle_since = now
@@ -108,7 +113,7 @@ class Lifecycle(Generic[L]):
             case State.DRAINING:
                 return self.since + self.policy.drain_timeout
             case State.STOPPING:
-                return self.since + self.policy.stop_timeout + STOP_MARGIN_SECONDS
+                return self.since + self._grace + STOP_MARGIN_SECONDS
             case State.FAILED:
                 return max(self.since + FAILURE_SHOWN_SECONDS, self._backoff.due_at)
             case _:
@@ -154,8 +159,9 @@ class Lifecycle(Generic[L]):
             case events.StartFailed(reason):
                 self._demand(event, State.STARTING)
                 self._fail_start(reason, now)
-            case events.Stopped():
+            case events.Stopped(killed):
                 self._demand(event, State.STOPPING)
+                self.killed = killed
                 self._move(State.FAILED if self.failure else State.STOPPED, now)
             case events.StopFailed(reason):
                 self._demand(event, State.STOPPING)
@@ -405,6 +411,11 @@ class Lifecycle(Generic[L]):
             self._refuse(lease, reason)
 
     # Clocks.
+
+    @property
+    def _grace(self) -> float:
+        configured = self.policy.stop_timeout
+        return LONGEST_OWN_GRACE_SECONDS if configured is None else configured
 
     @property
     def _start_deadline(self) -> float:

@@ -62,7 +62,7 @@ def serve_ours(port: int, files: int, sink: int, folder: Path) -> None:
     import uvloop
 
     from autostart_proxy import logs
-    from autostart_proxy.backends import Observation, Upstream
+    from autostart_proxy.backends import Exit, Observation, Upstream
     from autostart_proxy.config.reader import parse
     from autostart_proxy.journal import Journal
     from autostart_proxy.relay.server import Server
@@ -78,7 +78,10 @@ def serve_ours(port: int, files: int, sink: int, folder: Path) -> None:
             launched()
             return self._upstream
 
-        async def stop(self, grace_seconds: float) -> None: ...
+        async def verify(self) -> None: ...
+
+        async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
+            return ()
 
         async def observe(self) -> Observation:
             return Observation(running=True)

@@ -50,7 +50,7 @@ def test_what_is_not_said_has_its_default() -> None:
     )
     assert (one.proxy_host, one.blocking) == ("127.0.0.1", True)
     assert (one.start_timeout, one.prepare_timeout, one.idle_timeout) == (30, 900, 900)
-    assert (one.stop_timeout, one.drain_timeout) == (10, 30)
+    assert (one.stop_timeout, one.drain_timeout) == (None, 30)
     assert (one.max_body, one.max_held) == (None, 1000)
     assert config.listen == "127.0.0.1:8890"
     assert config.trusted_proxies == (ip_network("127.0.0.1"), ip_network("::1"))

@@ -114,13 +114,17 @@ class ComposeBackend:
         finally:
             self._turn(forget=False)
 
-    async def stop(self, grace_seconds: float) -> None:
+    async def verify(self) -> None:
+        """Nothing to prove yet."""
+
+    async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
         """Stop what nobody else needs; see `Backend.stop` and `Unit.to_stop`."""
         self._turn()
         try:
             unit = await self._known_unit()
             if unit is not None:
-                await self._bring_down(unit, grace_seconds)
+                await self._bring_down(unit, 10.0 if grace_seconds is None else grace_seconds)
+            return ()
         except DockerRefusal as refusal:
             raise BackendRefused(StopFailed(detail=str(refusal))) from refusal
         finally:
