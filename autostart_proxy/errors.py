@@ -123,7 +123,7 @@ class HoldExpired(StartError):
     status = 504
     tag = "start_timeout"
     message = "The service did not become ready in time."
-    remedy = "raise startTimeout, or check that proxyPort is the port the service publishes"
+    remedy = "raise startTimeout, or check that it listens at proxyHost and proxyPort"
 
 
 class ContainerExited(StartError):
@@ -133,6 +133,15 @@ class ContainerExited(StartError):
     tag = "container_exited"
     message = "The service stopped while it was starting."
     remedy = "read the service's last log lines, which stand beside this one"
+
+
+class Unhealthy(StartError):
+    """The service runs, and its own healthcheck says that it does not work."""
+
+    status = 503
+    tag = "unhealthy"
+    message = "The service's own health check has failed."
+    remedy = "`docker inspect` shows what the healthcheck said last; the service's log says why"
 
 
 class StartFailed(StartError):

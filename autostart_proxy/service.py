@@ -29,6 +29,7 @@ from autostart_proxy.journal import (
 from autostart_proxy.lifecycle import events
 from autostart_proxy.lifecycle.events import Policy, State
 from autostart_proxy.lifecycle.machine import Lifecycle
+from autostart_proxy.operation import Operation
 from autostart_proxy.status import ServiceStatus, status_of
 
 _log = logging.getLogger(__name__)
@@ -40,6 +41,11 @@ Address = tuple[str, int]
 
 class Lease(Hashable, Protocol):
     """One request's claim on a service. Every call comes from the event loop's thread."""
+
+    @property
+    def cause(self) -> str:
+        """Which request it is, for people."""
+        ...
 
     def admitted(self, address: Address) -> None:
         """Forward now, to this host and port; `Service.depart` must follow exactly once."""
@@ -88,10 +94,11 @@ class Service:
         self._address: Address = config.proxy_host, config.proxy_port
         self._orders: deque[events.Effect[Lease]] = deque()
         self._performing = False
-        self._operation: asyncio.Task[None] | None = None
+        self._operation = Operation()
         self._healthy = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
         self._told_failure: errors.OperationError | None = None
+        self._errands: set[asyncio.Task[None]] = set()
         self._onlookers: set[Callable[[], None]] = set()
         self._when_empty: Callable[[], None] | None = None
         self._watching = self._loop.create_task(self._watch())
@@ -121,7 +128,7 @@ class Service:
         """
         if self._life.admit(lease, self._loop.time()):
             return self._address  # no timer: what is in use does not fall asleep
-        return self._tell(events.Arrived(lease), asking=lease)
+        return self._tell(events.Arrived(lease, lease.cause), asking=lease)
 
     def depart(self, lease: Lease) -> None:
         """End a lease: after its last byte, or because its client left while it was held."""
@@ -136,15 +143,18 @@ class Service:
         """Hold an admitted lease again: nobody listened, and not one of its bytes went out."""
         self._tell(events.Returned(lease))
 
-    def wake(self) -> errors.ProxyError:
+    def wake(self, cause: str = "a visitor") -> errors.ProxyError:
         """Start without a lease and say what to answer a request that does not wait.
 
+        Args:
+            cause: which request it is, for people.
         Returns:
             `Starting`, or the failure while a service that failed is not tried again yet.
         """
-        self._tell(events.Woken())
-        if self._life.state is State.FAILED and self._life.failure is not None:
-            return self._life.failure
+        self._tell(events.Woken(cause=cause))
+        refusal = self._life.refusal(self._now())
+        if refusal is not None:
+            return refusal
         return errors.Starting(retry_after_seconds=self._seconds_left())
 
     def _seconds_left(self) -> int:
@@ -215,11 +225,11 @@ class Service:
         self.refuse(errors.ShuttingDown())
         if self._timer is not None:
             self._timer.cancel()
-        running = (self._watching, self._operation)
-        tasks = [task for task in running if task is not None]
+        tasks = (self._watching, *self._errands)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
+        await self._operation.end()
         await self._backend.close()
 
     # The loop of facts and orders.
@@ -265,19 +275,21 @@ class Service:
             case events.Cut(lease):
                 lease.cut()
             case events.StartBackend():
-                self._operate(self._start)
+                self._operation.begin(self._start)
             case events.StopBackend():
-                self._operate(self._stop)
+                self._operation.begin(self._stop)
             case events.Adopt(has_healthcheck):
-                self._operate(lambda: self._adopt(has_healthcheck))
+                self._operation.begin(lambda: self._adopt(has_healthcheck))
+            case events.Explain(reason):
+                self._aside(self._explain(reason))
             case events.Abandon():
-                self._operate(_nothing)
-            case events.Moved(old, new):
-                self._moved(old, new)
+                self._operation.begin(None)
+            case events.Moved(old, new, because):
+                self._moved(old, new, because)
             case _:
                 assert_never(order)
 
-    def _moved(self, old: State, new: State) -> None:
+    def _moved(self, old: State, new: State, because: str) -> None:
         life = self._life
         started = old is State.STARTING and new is State.READY
         self._journal.record(
@@ -285,7 +297,7 @@ class Service:
                 self.host,
                 old.value,
                 new.value,
-                life.awake_because if new is State.STARTING else None,
+                because or None,
                 life.last_start_seconds if started else None,
             )
         )
@@ -328,27 +340,7 @@ class Service:
         self._timer = None
         self._tell(events.Tick())
 
-    # Operations on the backend: one at a time, the newer ends the older first.
-
-    def _operate(self, operation: Callable[[], Coroutine[None, None, None]]) -> None:
-        self._operation = self._loop.create_task(self._after(self._operation, operation))
-
-    async def _after(
-        self,
-        previous: asyncio.Task[None] | None,
-        operation: Callable[[], Coroutine[None, None, None]],
-    ) -> None:
-        if previous is not None and not previous.done():
-            previous.cancel()
-            superseded = False
-            while not previous.done():
-                try:
-                    await asyncio.wait([previous])
-                except asyncio.CancelledError:
-                    superseded = True
-            if superseded:
-                raise asyncio.CancelledError
-        await operation()
+    # Operations on the backend.
 
     async def _start(self) -> None:
         self._healthy.clear()
@@ -399,9 +391,6 @@ class Service:
             )
 
     async def _stop(self) -> None:
-        if isinstance(self._life.failure, errors.HoldExpired):
-            lines = await self._backend.log_tail()
-            self._journal.record(SilenceExplained(self.host, lines))
         try:
             killed = await self._backend.stop(self.config.stop_timeout)
         except errors.BackendRefused as refusal:
@@ -415,6 +404,18 @@ class Service:
             for each in killed:
                 self._journal.record(PartKilled(self.host, str(each)))
             self._tell(events.Stopped(killed))
+
+    async def _explain(self, reason: errors.OperationError) -> None:
+        """Say that a start takes longer than requests wait, and what the service says of it."""
+        lines = await self._backend.log_tail()
+        self._journal.record(ServiceFailed(self.host, reason))
+        self._journal.record(SilenceExplained(self.host, lines))
+
+    def _aside(self, errand: Coroutine[None, None, None]) -> None:
+        """Do something that is no operation on the backend."""
+        task = self._loop.create_task(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
     # What the world does without being told.
 
@@ -432,11 +433,9 @@ class Service:
             self._healthy.set()
         else:
             self._healthy.clear()
+        if seen.failing:
+            self._tell(events.FoundFailing())
         if seen.running:
             self._tell(events.FoundRunning(has_healthcheck=seen.healthy is not None))
         else:
-            self._tell(events.FoundStopped(seen.exit))
-
-
-async def _nothing() -> None:
-    """The operation that only ends the one before it."""
+            self._tell(events.FoundStopped(seen.exit, seen.remains))

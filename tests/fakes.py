@@ -90,6 +90,8 @@ class FakeBackend:
 class FakeLease:
     """A request that only notes what it is told."""
 
+    cause = "a request"
+
     def __init__(self) -> None:
         self.address: tuple[str, int] | None = None
         self.error: errors.ProxyError | None = None

@@ -42,7 +42,7 @@ FLOORS = [
         {"backends", "status"},
         {"config", "lifecycle", "logs"},
         {"journal", "wire"},
-        {"errors", "log_writer", "pages", "unix_socket"},
+        {"errors", "log_writer", "operation", "pages", "unix_socket"},
     )
 ] + [{NAME}]
 

@@ -24,6 +24,7 @@ def root_logger_as_before() -> Iterator[None]:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     yield
+    logs._handler = None
     root.handlers[:] = before
     root.setLevel(level)
 

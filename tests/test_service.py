@@ -117,14 +117,81 @@ async def test_a_request_during_a_stop_waits_for_it_and_starts_again(make: Make)
 async def test_a_start_that_takes_too_long_is_ended_before_the_stop_begins(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
-    service, backend = await make(startTimeout=0.05)
+    service, backend = await make(startTimeout=0.05, prepareTimeout=0.2)
     backend.may_start.clear()
     lease = FakeLease()
     lease.claims(service)
     assert isinstance((await answered(lease)).error, errors.HoldExpired)
+    assert service.status().state == "starting", "what runs may yet answer"
     await until(lambda: service.status().state == "failed")
     assert backend.calls == ["start", "start ended", "stop", "stopped"]
     assert any(vars(record).get("lines") == ["the last line"] for record in caplog.records)
+
+
+async def test_a_start_that_takes_long_is_found_done_by_a_later_request(make: Make) -> None:
+    service, backend = await make(startTimeout=0.05)
+    backend.may_start.clear()
+    lease, later = FakeLease(), FakeLease()
+    lease.claims(service)
+    assert isinstance((await answered(lease)).error, errors.HoldExpired)
+    later.claims(service)
+    backend.may_start.set()
+    assert (await answered(later)).error is None
+    assert backend.calls == ["start", "started"]
+
+
+async def test_who_answers_and_is_somebody_else_is_not_given_a_request(make: Make) -> None:
+    service, backend = await make()
+    backend.impostor = errors.PortInUse(detail="nginx (pid 7) listens there")
+    lease = FakeLease()
+    lease.claims(service)
+    error = (await answered(lease)).error
+    assert isinstance(error, errors.PortInUse) and "pid 7" in error.detail
+    await until(lambda: service.status().state == "failed")
+    assert backend.calls[-1] == "stopped"
+
+
+async def test_what_is_left_of_a_crashed_service_is_stopped(make: Make) -> None:
+    service, backend = await make(idleTimeout=0.05)
+    backend.shows(RUNNING)
+    await until(lambda: service.ready)
+    lease = FakeLease()
+    lease.claims(service)
+    backend.shows(Observation(running=False, exit=Exit("web", 3), remains=True))
+    await until(lambda: "stopped" in backend.calls)
+    assert backend.calls == ["stop", "stopped"]
+    assert "web exited with 3" in service.status().why
+    service.depart(lease)
+
+
+async def test_what_had_to_be_killed_is_told_and_shown(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    service, backend = await make()
+    service.order_wake()
+    await service.until_awake()
+    backend.killed = (Exit("db", 137),)
+    await service.sleep()
+    assert backend.grace is None, "each part has a grace period of its own"
+    assert service.status().why == "idle; had to be killed: db exited with 137"
+    [warning] = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert vars(warning)["part"] == "db exited with 137" and vars(warning)["cure"]
+    service.order_wake()
+    await service.until_awake()
+    backend.killed = ()
+    await service.sleep()
+    assert service.status().why == "idle"
+
+
+async def test_an_unhealthy_service_is_given_up_once_its_request_has_waited(make: Make) -> None:
+    service, backend = await make(
+        Upstream("127.0.0.1", 1, has_healthcheck=True), startTimeout=0.1, proxyPort=1
+    )
+    lease = FakeLease()
+    lease.claims(service)
+    await until(lambda: "started" in backend.calls)
+    backend.shows(Observation(running=True, healthy=False, failing=True))
+    assert isinstance((await answered(lease)).error, errors.Unhealthy)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
+from autostart_proxy import errors
+
 WINDOW_SECONDS = 60.0
 TROUBLES_PER_WINDOW = 5
 """At most this many starts in a window may end in trouble before the next has to wait."""
@@ -17,14 +19,17 @@ class Backoff:
 
     Attributes:
         due_at: when the next start may be tried; minus infinity where nothing stands against it.
+        reason: the latest trouble; None before the first.
     """
 
     def __init__(self) -> None:
         self._troubles: deque[float] = deque(maxlen=TROUBLES_PER_WINDOW)
         self.due_at = float("-inf")
+        self.reason: errors.OperationError | None = None
 
-    def note(self, now: float) -> None:
+    def note(self, reason: errors.OperationError, now: float) -> None:
         """Trouble again."""
+        self.reason = reason
         self._troubles.append(now)
         recent = [at for at in self._troubles if now - at < WINDOW_SECONDS]
         if len(recent) == TROUBLES_PER_WINDOW:
@@ -35,4 +40,5 @@ class Backoff:
     def forget(self) -> None:
         """Somebody knows better: start at once."""
         self._troubles.clear()
+        self.reason = None
         self.due_at = float("-inf")

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
-from typing import Generic, Protocol, TypeAlias, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from autostart_proxy import errors
+from autostart_proxy.lifecycle.exits import Exit
 
 L = TypeVar("L", bound=Hashable)
 
@@ -30,7 +31,7 @@ class State(Enum):
 
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
-        State.STOPPED: frozenset({State.ADOPTING, State.STARTING}),
+        State.STOPPED: frozenset({State.ADOPTING, State.STARTING, State.STOPPING}),
         State.ADOPTING: frozenset(
             {State.READY, State.STARTING, State.STOPPING, State.STOPPED, State.FAILED}
         ),
@@ -38,7 +39,7 @@ MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
         State.READY: frozenset({State.STARTING, State.DRAINING, State.STOPPED, State.FAILED}),
         State.DRAINING: frozenset({State.READY, State.STOPPING, State.STOPPED}),
         State.STOPPING: frozenset({State.STOPPED, State.READY, State.FAILED}),
-        State.FAILED: frozenset({State.ADOPTING, State.STARTING, State.STOPPED}),
+        State.FAILED: frozenset({State.ADOPTING, State.STARTING, State.STOPPING, State.STOPPED}),
     }
 )
 """Every legal move. The machine asks this table; docs/lifecycle.md is checked against it."""
@@ -60,27 +61,15 @@ class Policy:
     max_held: int = 1000
 
 
-class Exit(Protocol):
-    """How a part of a service ended; its `str` describes it for the log.
-
-    `code` is the exit status, 128 + signal number for a signal; `out_of_memory` says that the
-    kernel killed it.
-    """
-
-    @property
-    def code(self) -> int: ...
-    @property
-    def out_of_memory(self) -> bool: ...
-
-
 # Facts.
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived(Generic[L]):
-    """A request wants the service."""
+    """A request wants the service; `cause` says which, for people."""
 
     lease: L
+    cause: str = "a request"
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +88,13 @@ class Returned(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """Somebody wants the service up without a lease; an operator's word ends a back-off."""
+    """Somebody wants the service up without a lease; an operator's word ends a back-off.
+
+    `cause` says who, for people.
+    """
 
     by_operator: bool = False
+    cause: str = "a visitor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,9 +152,18 @@ class FoundRunning:
 
 @dataclass(frozen=True, slots=True)
 class FoundStopped:
-    """The service was seen not running; with the exit of one of its parts, if there was one."""
+    """The service was seen not running as a whole.
+
+    `exit` is how one of its parts ended by itself, if one did; `remains` says that others run on.
+    """
 
     exit: Exit | None = None
+    remains: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFailing:
+    """The service's own healthcheck says that it has failed; it may yet recover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +202,7 @@ Event: TypeAlias = (
     | StopUnheard
     | FoundRunning
     | FoundStopped
+    | FoundFailing
     | Reconfigured
     | Closed
     | Tick
@@ -224,6 +227,13 @@ class Adopt:
     """Find out when what runs answers, and start nothing."""
 
     has_healthcheck: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Explain:
+    """Tell what a start that goes on has come to: requests have waited for it in vain."""
+
+    reason: errors.OperationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,12 +265,13 @@ class Cut(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """The state changed; for logs and metrics."""
+    """The state changed; for logs and metrics, with the reason in a few words if there is one."""
 
     old: State
     new: State
+    because: str = field(default="", compare=False)
 
 
 Effect: TypeAlias = (
-    StartBackend | StopBackend | Adopt | Abandon | Admit[L] | Refuse[L] | Cut[L] | Moved
+    StartBackend | StopBackend | Adopt | Explain | Abandon | Admit[L] | Refuse[L] | Cut[L] | Moved
 )

@@ -5,22 +5,23 @@
 
 - A lease lives here from `Arrived` until it is refused or `Departed`, and nowhere else. "Idle"
   is decided in the same step that would admit a request, so the two can never cross.
-- After every event one function (`_settle`) follows the state until nothing changes. Waiting
-  leases are answered there and only there, so no path can forget one.
+- After every event one function (`_settle`) follows the state until nothing changes, so that no
+  path can forget a waiting lease.
 - adopting, starting, draining, stopping and failed always carry a deadline.
 - What is found running is adopted once it answers, and requests wait for that. Where it takes
   `start_timeout`, those that still wait get a start of their own; what nobody waits for is taken
   over all the same, since it has to be put to sleep some day.
 - A request that arrives while the service drains or stops waits and starts it again.
-- A failed start passes through stopping: nothing half-started is left running.
+- A failed start passes through stopping: nothing half-started is left running. What is left of a
+  service that ended by itself, or by hand, is stopped as well, after a while (`remains`).
+- Requests give up before a start does (`patience`), unless its own healthcheck has failed.
 - A stop that reached nobody has stopped nothing: the service is used on and stopped later.
 - `StartBackend`, `StopBackend` and `Adopt` supersede each other: who carries them out ends the one
   before it begins the other, and reports nothing of an operation that was ended.
 - An exit counts against a start only once its first container has been launched: what ended before
   that belongs to an earlier run.
 - The idle clock starts at the end of the last lease.
-- An event that cannot happen in a state raises `IllegalEvent` and changes nothing. A move that is
-  not in the table raises `IllegalMove`.
+- An event that cannot happen raises `IllegalEvent`, a move that is not in the table `IllegalMove`.
 """
 
 from __future__ import annotations
@@ -30,13 +31,11 @@ from typing import Generic, assert_never
 from autostart_proxy import errors
 from autostart_proxy.lifecycle import events
 from autostart_proxy.lifecycle.backoff import Backoff
-from autostart_proxy.lifecycle.events import MOVES, Effect, Event, Exit, L, Policy, State
-
-STOP_MARGIN_SECONDS = 60.0
-"""How much longer than `stop_timeout` a stop may take: parts are stopped one after another."""
-
-LONGEST_OWN_GRACE_SECONDS = 900.0
-"""How long the grace period may be that a part has by itself."""
+from autostart_proxy.lifecycle.events import MOVES, Effect, Event, L, Policy, State
+from autostart_proxy.lifecycle.exits import Exit, crashed
+from autostart_proxy.lifecycle.leases import IllegalEvent, Leases
+from autostart_proxy.lifecycle.patience import Patience, stop_deadline
+from autostart_proxy.lifecycle.remains import Remains
 
 STOP_AGAIN_SECONDS = 5.0
 """How soon after a stop that reached nobody the next is tried, however short `idle_timeout` is."""
@@ -44,13 +43,7 @@ STOP_AGAIN_SECONDS = 5.0
 FAILURE_SHOWN_SECONDS = 60.0
 """How long a failed service stays `failed` when nobody asks for it again."""
 
-
-ASKED_TO_END = frozenset({0, 130, 137, 143})
-"""Exit codes of a program that was told to end: 0, or 128 + SIGINT, SIGKILL, SIGTERM."""
-
-
-class IllegalEvent(Exception):
-    """An event that cannot happen now: a bug in the caller, never a client's fault."""
+_OPERATOR = "an operator"
 
 
 class IllegalMove(Exception):
@@ -76,14 +69,18 @@ class Lifecycle(Generic[L]):
         self.policy = policy
         self.state = State.STOPPED
         self.since = now
-        self.held: dict[L, float] = {}
-        self.flowing: dict[L, float] = {}
+        self._leases: Leases[L] = Leases()
+        self.held = self._leases.held
+        self.flowing = self._leases.flowing
         self.failure: errors.OperationError | None = None
         self.killed: tuple[Exit, ...] = ()
         self.awake_because = ""
         self.last_start_seconds: float | None = None
         self._idle_since = now
-        self._launched_at: float | None = None
+        self._patience = Patience(now)
+        self._failing = False
+        self._remains = Remains()
+        self._tidying = False
         self._wanted = False
         self._sleep_after_serving = False
         self._closed: errors.ProxyError | None = None
@@ -103,19 +100,20 @@ class Lifecycle(Generic[L]):
             return None
         match self.state:
             case State.STOPPED:
-                return None
+                return self._tidy_deadline
             case State.ADOPTING:
                 return self.since + self.policy.start_timeout
             case State.STARTING:
-                return min([self._start_deadline, *self._hold_deadlines().values()])
+                return self._patience.due(self.held, self.policy)
             case State.READY:
                 return self.idle_deadline
             case State.DRAINING:
                 return self.since + self.policy.drain_timeout
             case State.STOPPING:
-                return self.since + self._grace + STOP_MARGIN_SECONDS
+                return stop_deadline(self.since, self.policy)
             case State.FAILED:
-                return max(self.since + FAILURE_SHOWN_SECONDS, self._backoff.due_at)
+                shown = max(self.since + FAILURE_SHOWN_SECONDS, self._backoff.due_at)
+                return shown if self._tidy_deadline is None else min(shown, self._tidy_deadline)
             case _:
                 assert_never(self.state)
 
@@ -126,6 +124,12 @@ class Lifecycle(Generic[L]):
             return None
         deadline = self._idle_since + self.policy.idle_timeout
         return deadline if self.failure is None else max(deadline, self.since + STOP_AGAIN_SECONDS)
+
+    def refusal(self, now: float) -> errors.OperationError | None:
+        """Why nobody can have the service started now; None where it can be tried."""
+        if self.state not in (State.STOPPED, State.FAILED) or now >= self._backoff.due_at:
+            return None
+        return self.failure or self._backoff.reason
 
     def handle(self, event: Event[L], now: float) -> list[Effect[L]]:
         """Take in a fact and say what is to be done, in order.
@@ -138,19 +142,19 @@ class Lifecycle(Generic[L]):
         """
         effects = self._effects = []
         match event:
-            case events.Arrived(lease):
-                self._arrive(lease, now)
+            case events.Arrived(lease, cause):
+                self._arrive(lease, cause, now)
             case events.Departed(lease):
                 self._depart(lease, now)
             case events.Returned(lease):
                 self._return(lease, now)
-            case events.Woken(by_operator):
-                self._wake(by_operator, now)
+            case events.Woken(by_operator, cause):
+                self._wake(by_operator, cause, now)
             case events.PutToSleep():
                 self._put_to_sleep(now)
             case events.Launched():
                 self._demand(event, State.STARTING)
-                self._launched_at = now
+                self._patience.launched_at = now
             case events.Started():
                 self._demand(event, State.STARTING, State.ADOPTING)
                 if self.state is State.STARTING:
@@ -162,6 +166,7 @@ class Lifecycle(Generic[L]):
             case events.Stopped(killed):
                 self._demand(event, State.STOPPING)
                 self.killed = killed
+                self._remains.forget()
                 self._move(State.FAILED if self.failure else State.STOPPED, now)
             case events.StopFailed(reason):
                 self._demand(event, State.STOPPING)
@@ -172,8 +177,12 @@ class Lifecycle(Generic[L]):
             case events.FoundRunning(has_healthcheck):
                 if self.state in (State.STOPPED, State.FAILED):
                     self._adopt(has_healthcheck, now)
-            case events.FoundStopped(exit):
-                self._lose(exit, now)
+            case events.FoundStopped(exit, remains):
+                self._lose(exit, remains, now)
+            case events.FoundFailing():
+                self._failing = True
+                if self.state is State.STARTING and self._patience.worn:
+                    self._fail_start(errors.Unhealthy(), now)
             case events.Reconfigured(policy):
                 self.policy = policy
             case events.Closed(reason):
@@ -193,8 +202,7 @@ class Lifecycle(Generic[L]):
         Raises:
             IllegalEvent: it has arrived before.
         """
-        if lease in self.flowing or lease in self.held:
-            raise IllegalEvent("this lease has arrived before")
+        self._leases.check_new(lease)
         if self.state is not State.READY or self._closed is not None:
             return False
         self.flowing[lease] = now
@@ -214,33 +222,26 @@ class Lifecycle(Generic[L]):
 
     # Facts about leases.
 
-    def _arrive(self, lease: L, now: float) -> None:
+    def _arrive(self, lease: L, cause: str, now: float) -> None:
         if self.admit(lease, now):
             self._effects.append(events.Admit(lease))
         elif len(self.held) >= self.policy.max_held:
             self._effects.append(events.Refuse(lease, errors.TooManyHeld()))
         else:
-            self.held[lease] = now
+            self._leases.hold(lease, cause, now)
 
     def _depart(self, lease: L, now: float) -> None:
-        if lease in self.held:
-            del self.held[lease]
-        elif lease in self.flowing:
-            del self.flowing[lease]
+        if self._leases.depart(lease):
             self._idle_since = now
-        else:
-            raise IllegalEvent("this lease is unknown or over")
 
     def _return(self, lease: L, now: float) -> None:
-        if lease not in self.flowing:
-            raise IllegalEvent("only an admitted lease can return")
-        self.held[lease] = self.flowing.pop(lease)
+        self._leases.give_back(lease)
         if self.state is State.READY and self._closed is None:
             self._start(now)
 
     # Facts about the service.
 
-    def _wake(self, by_operator: bool, now: float) -> None:
+    def _wake(self, by_operator: bool, cause: str, now: float) -> None:
         if by_operator:
             self._backoff.forget()
         self._sleep_after_serving = False
@@ -249,23 +250,29 @@ class Lifecycle(Generic[L]):
                 self._idle_since = now
             case State.DRAINING:
                 self._become_ready(now)
-            case State.FAILED if now < self._backoff.due_at:
+            case State.STOPPED | State.FAILED if now < self._backoff.due_at:
                 pass
             case State.ADOPTING:
                 self._wanted = True
             case _:
                 self._wanted = True
-                self.awake_because = "an operator" if by_operator else "a visitor"
+                self.awake_because = "an operator" if by_operator else cause
 
     def _put_to_sleep(self, now: float) -> None:
         self._wanted = False
         match self.state:
             case State.READY:
-                self._move(State.DRAINING, now)
+                self._move(State.DRAINING, now, _OPERATOR)
             case State.STARTING | State.ADOPTING if self.held:
                 self._sleep_after_serving = True
             case State.STARTING | State.ADOPTING:
-                self._stop(now)
+                self._stop(now, _OPERATOR)
+            case State.FAILED:  # whatever had failed: something may still run
+                self.failure = None
+                self._backoff.forget()
+                self._tidy(now, _OPERATOR)
+            case State.STOPPED if self._remains:
+                self._tidy(now, _OPERATOR)
             case _:
                 pass
 
@@ -274,24 +281,34 @@ class Lifecycle(Generic[L]):
         self.awake_because = "somebody else"
         if not isinstance(self.failure, errors.StopFailed):
             self.failure = None
+        self._remains.forget()
         self._move(State.ADOPTING, now)
         self._effects.append(events.Adopt(has_healthcheck))
 
-    def _lose(self, exit: Exit | None, now: float) -> None:
+    def _lose(self, exit: Exit | None, remains: bool, now: float) -> None:
         """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
-        if self.state is State.STARTING:
-            if exit is not None and self._launched_at is not None:
-                self._fail_start(errors.ContainerExited(detail=str(exit)), now)
-            return
-        if self.state is State.ADOPTING:
-            self._effects.append(events.Abandon())
-        if self.state in (State.ADOPTING, State.READY) and _crashed(exit):
-            self.failure = errors.ContainerExited(detail=str(exit))
-            self._backoff.note(now)
-            self._move(State.FAILED, now)
+        match self.state:
+            case State.STARTING:
+                if exit is not None and self._patience.launched_at is not None:
+                    self._fail_start(errors.ContainerExited(detail=str(exit)), now)
+                return
+            case State.STOPPING:
+                self._remains.see(remains, now)  # in case the stop fails
+                return
+            case State.DRAINING if remains:
+                self._stop(now, "ended while it was put to sleep")
+                return
+            case State.ADOPTING:
+                self._effects.append(events.Abandon())
+        self._remains.see(remains, now)
+        if self.state in (State.ADOPTING, State.READY) and crashed(exit):
+            detail = f"while {self.state.value}: {exit}"
+            self.failure = errors.ContainerExited("The service ended by itself.", detail=detail)
+            self._backoff.note(self.failure, now)
+            self._move(State.FAILED, now, "ended by itself")
         elif self.state in (State.ADOPTING, State.READY, State.DRAINING):
             self.failure = None
-            self._move(State.STOPPED, now)
+            self._move(State.STOPPED, now, "stopped by somebody else")
 
     def _tick(self, now: float) -> None:
         deadline = self.deadline
@@ -303,62 +320,87 @@ class Lifecycle(Generic[L]):
             case State.ADOPTING:
                 self._effects.append(events.Abandon())
                 self._become_ready(now, self.failure)
-            case State.STARTING if now >= self._start_deadline:
+            case State.STARTING if now >= self._patience.deadline(self.policy):
                 self._fail_start(self._late_start(), now)
             case State.STARTING:
-                for lease, expires in self._hold_deadlines().items():
-                    if now >= expires:
-                        self._refuse(lease, errors.HoldExpired(detail="still being prepared"))
+                self._lose_patience(now)
             case State.READY:
-                self._move(State.DRAINING, now)
+                self._move(State.DRAINING, now, "idle")
             case State.DRAINING:
                 self._effects.extend(events.Cut(lease) for lease in self.flowing)
-                self._stop(now)
+                self._stop(now, "the drain time is over")
             case State.STOPPING:
                 self._effects.append(events.Abandon())
                 self._fail_stop(errors.StopFailed(detail="it did not end in time"), now)
-            case _:  # failed: a stopped service has no deadline
+            case _ if self._tidy_deadline is not None and now >= self._tidy_deadline:
+                self._tidy(now, "parts of it were left running")
+            case _:  # failed: what is stopped has no other deadline
                 self._move(State.STOPPED, now)
+
+    def _lose_patience(self, now: float) -> None:
+        """Answer those who have waited long enough; the start goes on, unless it has failed."""
+        patience = self._patience
+        worn = patience.wears_out(now, self.policy)
+        if worn and self._failing:
+            self._fail_start(errors.Unhealthy(), now)
+            return
+        prepared = patience.launched_at is not None
+        doing = "has not answered yet, and goes on starting" if prepared else "being prepared still"
+        expired = errors.HoldExpired(detail=doing)
+        for lease, expires in patience.hold_deadlines(self.held, self.policy).items():
+            if now >= expires:
+                self._effects.append(self._leases.refuse(lease, expired))
+        if worn:
+            self._effects.append(events.Explain(expired))
 
     # Moves.
 
     def _settle(self, now: float) -> None:
         """Follow state-triggered moves until nothing changes; never ask how we got here."""
         if self._closed is not None:
-            self._refuse_all(self._closed)
+            self._effects.extend(self._leases.refuse_all(self._closed))
             return
         if self.state is State.READY and not self.held and not self._sleep_after_serving:
             return  # as below, but this is where a busy service always is
         while True:
             before = self.state
             match self.state:
-                case State.STOPPED if self.held or self._wanted:
-                    self._start(now)
-                case State.FAILED if (self.held or self._wanted) and now >= self._backoff.due_at:
-                    self._start(now)
-                case State.STOPPING | State.FAILED if self.held and self.failure:
-                    self._refuse_all(self.failure)
+                case State.STOPPED | State.FAILED if self.held or self._wanted:
+                    if refusal := self.refusal(now):
+                        self._effects.extend(self._leases.refuse_all(refusal))
+                    else:
+                        self._start(now)
+                case State.STOPPING if self.held and self.failure and not self._tidying:
+                    self._effects.extend(self._leases.refuse_all(self.failure))
                 case State.READY if self._sleep_after_serving:
-                    self._admit_all()
-                    self._move(State.DRAINING, now)
+                    self._effects.extend(self._leases.admit_all())
+                    self._move(State.DRAINING, now, _OPERATOR)
                 case State.READY if self.held:
-                    self._admit_all()
+                    self._effects.extend(self._leases.admit_all())
                 case State.DRAINING if not self.flowing:
-                    self._stop(now)
+                    self._stop(now, "nothing is open any more")
             if self.state is before:
                 return
 
     def _start(self, now: float) -> None:
         self.failure = None
-        self._launched_at = None
+        self._failing = False
+        self._remains.forget()
+        self._patience = Patience(now)
         if self.held:
-            self.awake_because = "a request"
-        self._move(State.STARTING, now)
+            self.awake_because = self._leases.cause
+        self._move(State.STARTING, now, self.awake_because)
         self._effects.append(events.StartBackend())
 
-    def _stop(self, now: float) -> None:
-        self._move(State.STOPPING, now)
+    def _stop(self, now: float, because: str) -> None:
+        self._tidying = False
+        self._move(State.STOPPING, now, because)
         self._effects.append(events.StopBackend())
+
+    def _tidy(self, now: float, because: str) -> None:
+        """Stop what is left of a service that is not awake; who comes meanwhile is served after."""
+        self._stop(now, because)
+        self._tidying = True
 
     def _become_ready(self, now: float, failure: errors.OperationError | None = None) -> None:
         self.failure = failure
@@ -370,22 +412,22 @@ class Lifecycle(Generic[L]):
         self.failure = reason
         self._wanted = False
         self._sleep_after_serving = False
-        self._backoff.note(now)
-        self._refuse_all(reason)
-        self._stop(now)
+        self._backoff.note(reason, now)
+        self._effects.extend(self._leases.refuse_all(reason))
+        self._stop(now, "the start failed")
 
     def _fail_stop(self, reason: errors.OperationError, now: float) -> None:
         self.failure = self.failure or reason
         self._move(State.FAILED, now)
 
     def _stay_awake(self, reason: errors.OperationError, now: float) -> None:
-        """Refuse nobody what still runs; but what had failed before has not become good by it."""
-        if self.failure is not None:
+        """Refuse nobody what still runs; but what was not awake has not become so by it."""
+        if self.failure is not None or self._tidying:
             self._fail_stop(reason, now)
         else:
             self._become_ready(now, failure=reason)
 
-    def _move(self, new: State, now: float) -> None:
+    def _move(self, new: State, now: float, because: str = "") -> None:
         old = self.state
         if new not in MOVES[old]:
             raise IllegalMove(f"{old.value} -> {new.value}")
@@ -393,52 +435,16 @@ class Lifecycle(Generic[L]):
         if new is State.DRAINING:
             self._sleep_after_serving = False
             self.failure = None
-        self._effects.append(events.Moved(old, new))
-
-    # Answers.
-
-    def _admit_all(self) -> None:
-        held, self.held = self.held, {}
-        self.flowing.update(held)
-        self._effects.extend(events.Admit(lease) for lease in held)
-
-    def _refuse(self, lease: L, reason: errors.ProxyError) -> None:
-        del self.held[lease]
-        self._effects.append(events.Refuse(lease, reason))
-
-    def _refuse_all(self, reason: errors.ProxyError) -> None:
-        for lease in list(self.held):
-            self._refuse(lease, reason)
+        self._effects.append(events.Moved(old, new, because))
 
     # Clocks.
 
     @property
-    def _grace(self) -> float:
-        configured = self.policy.stop_timeout
-        return LONGEST_OWN_GRACE_SECONDS if configured is None else configured
-
-    @property
-    def _start_deadline(self) -> float:
-        if self._launched_at is None:
-            return self.since + self.policy.prepare_timeout + self.policy.start_timeout
-        return self._launched_at + self.policy.start_timeout
+    def _tidy_deadline(self) -> float | None:
+        failed = self.state is State.FAILED
+        return self._remains.deadline(self.policy.idle_timeout, failed=failed)
 
     def _late_start(self) -> errors.StartError:
-        if self._launched_at is None:
+        if self._patience.launched_at is None:
             return errors.StartFailed("The service could not be prepared in time.")
         return errors.HoldExpired()
-
-    def _hold_deadlines(self) -> dict[L, float]:
-        """When each waiting request gives up: only while images are pulled or built.
-
-        Once containers start, all are answered together at the end of the start.
-        """
-        if self._launched_at is not None:
-            return {}
-        limit = self.policy.start_timeout
-        return {lease: max(arrived, self.since) + limit for lease, arrived in self.held.items()}
-
-
-def _crashed(exit: Exit | None) -> bool:
-    """Whether what ended was not asked to: a program that is told to end says so by its code."""
-    return exit is not None and (exit.out_of_memory or exit.code not in ASKED_TO_END)

@@ -77,7 +77,7 @@ class _Nobody:
     def depart(self, lease: Lease) -> None: ...
     def unreachable(self, lease: Lease) -> None: ...
 
-    def wake(self) -> errors.ProxyError:
+    def wake(self, cause: str) -> errors.ProxyError:
         return errors.UnknownHost()
 
     def status(self) -> ServiceStatus:

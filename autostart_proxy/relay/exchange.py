@@ -96,6 +96,11 @@ class Exchange:
         )
 
     @property
+    def cause(self) -> str:
+        client = self.request.fields.client.decode() or "unix"
+        return f"request {self.request_id.decode()} of {client}"
+
+    @property
     def takes_client_data(self) -> bool:
         return self._body is not None or bool(self.request.fields.upgrade)
 
@@ -127,7 +132,7 @@ class Exchange:
 
     def turn_away(self, *, show_page: bool) -> None:
         """Wake the service, and answer at once that it starts; a person gets the waiting page."""
-        self._respond(self.service.wake(), show_page=show_page)
+        self._respond(self.service.wake(self.cause), show_page=show_page)
         self._end(depart=False)
 
     # From the service.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from autostart_proxy import errors
 from autostart_proxy.lifecycle.backoff import TROUBLES_PER_WINDOW, WINDOW_SECONDS, Backoff
+
+TROUBLE = errors.StartFailed()
 
 
 def after(*times: float) -> Backoff:
     backoff = Backoff()
     for at in times:
-        backoff.note(at)
+        backoff.note(TROUBLE, at)
     return backoff
 
 
 def test_nothing_stands_against_a_start_without_trouble_nor_after_one() -> None:
     assert after().due_at < 0
-    assert after(10.0).due_at == 10.0
+    assert (after(10.0).due_at, after(10.0).reason) == (10.0, TROUBLE)
 
 
 def test_each_further_trouble_doubles_the_wait() -> None:
@@ -35,6 +38,6 @@ def test_old_trouble_is_forgotten() -> None:
 def test_whoever_knows_better_ends_the_wait() -> None:
     backoff = after(*range(5))
     backoff.forget()
-    assert backoff.due_at < 0
-    backoff.note(7.0)
+    assert backoff.due_at < 0 and backoff.reason is None
+    backoff.note(TROUBLE, 7.0)
     assert backoff.due_at == 7.0

@@ -18,6 +18,9 @@ from autostart_proxy.lifecycle.events import (
     Closed,
     Cut,
     Departed,
+    Effect,
+    Explain,
+    FoundFailing,
     FoundRunning,
     FoundStopped,
     Launched,
@@ -38,14 +41,11 @@ from autostart_proxy.lifecycle.events import (
     Tick,
     Woken,
 )
-from autostart_proxy.lifecycle.machine import (
-    ASKED_TO_END,
-    STOP_AGAIN_SECONDS,
-    STOP_MARGIN_SECONDS,
-    IllegalEvent,
-    IllegalMove,
-    Lifecycle,
-)
+from autostart_proxy.lifecycle.exits import ASKED_TO_END
+from autostart_proxy.lifecycle.leases import IllegalEvent
+from autostart_proxy.lifecycle.machine import STOP_AGAIN_SECONDS, IllegalMove, Lifecycle
+from autostart_proxy.lifecycle.patience import STOP_MARGIN_SECONDS
+from autostart_proxy.lifecycle.remains import LONGEST_SECONDS
 
 POLICY = Policy(
     start_timeout=30, prepare_timeout=100, idle_timeout=60, stop_timeout=10, drain_timeout=20
@@ -187,15 +187,65 @@ def test_waking_a_ready_service_counts_as_use() -> None:
 # Deadlines of a start.
 
 
-def test_once_containers_start_all_waiters_are_refused_together_at_the_end() -> None:
+def test_requests_wait_their_time_and_the_start_goes_on_without_them() -> None:
     life = launched()
-    life.handle(Arrived("b"), 30.0)
+    life.handle(Arrived("b"), 10.0)
+    assert life.deadline == 31.0, "of the request that was there when the first container started"
+    refusal, explained = life.handle(Tick(), 31.0)
+    assert isinstance(refusal, Refuse) and isinstance(refusal.reason, errors.HoldExpired)
+    assert refusal.lease == "a" and explained == Explain(refusal.reason)
+    assert (life.state, life.deadline) == (State.STARTING, 40.0)
+    [refusal] = life.handle(Tick(), 40.0)
+    assert isinstance(refusal, Refuse) and refusal.lease == "b"
+    assert life.handle(Started(), 60.0) == [Moved(State.STARTING, State.READY)]
+    assert life.last_start_seconds == 60.0
+
+
+def test_a_later_request_finds_the_long_start_done() -> None:
+    life = launched()
+    life.handle(Tick(), 31.0)
+    assert life.handle(Arrived("b"), 50.0) == []
+    assert Admit("b") in life.handle(Started(), 60.0)
+
+
+def test_a_start_that_never_ends_is_given_up_when_a_preparation_would_be() -> None:
+    life = launched()
+    life.handle(Tick(), 31.0)
+    life.handle(Arrived("b"), 100.0)
+    assert life.deadline == 101.0
+    refusal, *orders = life.handle(Tick(), 101.0)
+    assert isinstance(refusal, Refuse) and isinstance(refusal.reason, errors.HoldExpired)
+    assert orders == [Moved(State.STARTING, State.STOPPING), StopBackend()]
+
+
+def test_a_start_that_nobody_waits_for_is_explained_as_well() -> None:
+    life = stopped()
+    life.handle(Woken(by_operator=True), 0.0)
+    life.handle(Launched(), 1.0)
     assert life.deadline == 31.0
-    effects = life.handle(Tick(), 31.0)
-    refused = [e for e in effects if isinstance(e, Refuse)]
-    assert [e.lease for e in refused] == ["a", "b"]
-    assert all(isinstance(e.reason, errors.HoldExpired) for e in refused)
-    assert effects[-1] == StopBackend()
+    [explained] = life.handle(Tick(), 31.0)
+    assert isinstance(explained, Explain)
+    assert life.deadline == 101.0
+
+
+def test_a_service_that_calls_itself_unhealthy_is_given_up_once_requests_have_waited() -> None:
+    early, late = launched(), launched()
+    assert early.handle(FoundFailing(), 5.0) == [], "it may recover"
+    assert early.handle(Tick(), 31.0)[-1] == StopBackend()
+    assert isinstance(early.failure, errors.Unhealthy)
+    late.handle(Tick(), 31.0)
+    assert late.handle(FoundFailing(), 40.0)[-1] == StopBackend()
+    assert isinstance(late.failure, errors.Unhealthy)
+
+
+def test_what_was_unhealthy_in_an_earlier_start_does_not_count() -> None:
+    life = launched()
+    life.handle(FoundFailing(), 5.0)
+    life.handle(StartFailed(EXITED), 6.0)
+    life.handle(Stopped(), 7.0)
+    life.handle(Arrived("b"), 8.0)
+    life.handle(Launched(), 8.0)
+    assert isinstance(life.handle(Tick(), 38.0)[-1], Explain)
 
 
 def test_while_images_are_pulled_each_request_waits_its_own_time_and_the_pull_goes_on() -> None:
@@ -271,6 +321,18 @@ def test_while_backing_off_a_visitor_cannot_wake_it_but_an_operator_can() -> Non
     life = failed()
     assert life.handle(Woken(), 1.0) == []
     assert StartBackend() in life.handle(Woken(by_operator=True), 1.0)
+
+
+def test_a_back_off_outlasts_what_somebody_does_by_hand_meanwhile() -> None:
+    life = failed()
+    life.handle(FoundRunning(), 0.5)
+    life.handle(Started(), 0.6)
+    life.handle(FoundStopped(), 1.0)
+    assert life.state is State.STOPPED
+    assert life.handle(Arrived("b"), 1.5) == [Refuse("b", EXITED)]
+    assert life.handle(Woken(), 1.5) == [] and life.refusal(1.5) is EXITED
+    assert life.refusal(2.0) is None
+    assert StartBackend() in life.handle(Arrived("c"), 2.0)
 
 
 def test_a_failed_service_nobody_asks_for_is_stopped_after_a_minute() -> None:
@@ -538,6 +600,138 @@ def test_a_crash_is_a_failure_and_the_next_request_starts_again(exit: Ended) -> 
     life = ready()
     assert life.handle(FoundStopped(exit), 1.0) == [Moved(State.READY, State.FAILED)]
     assert StartBackend() in life.handle(Arrived("b"), 1.0)
+
+
+def test_a_crash_says_what_was_true() -> None:
+    life = ready()
+    life.handle(FoundStopped(CRASH), 1.0)
+    assert str(life.failure) == "The service ended by itself. (while ready: web exited with 3)"
+
+
+# What is left of a service.
+
+
+def test_what_a_crash_leaves_running_is_stopped_after_a_while_like_everything_else() -> None:
+    life = ready(policy=Policy(idle_timeout=5))
+    life.handle(FoundStopped(CRASH, remains=True), 1.0)
+    assert (life.state, life.deadline) == (State.FAILED, 6.0)
+    assert life.handle(Tick(), 6.0) == [Moved(State.FAILED, State.STOPPING), StopBackend()]
+    assert life.handle(Stopped(), 7.0) == [Moved(State.STOPPING, State.FAILED)]
+    assert life.handle(FoundStopped(), 7.0) == []
+    assert life.deadline == 67.0
+    assert life.handle(Tick(), 67.0) == [Moved(State.FAILED, State.STOPPED)]
+
+
+@pytest.mark.parametrize("idle", [None, 3600.0])
+def test_what_a_crash_leaves_running_is_not_kept_for_as_long_as_a_service(
+    idle: float | None,
+) -> None:
+    life = ready(policy=Policy(idle_timeout=idle))
+    life.handle(FoundStopped(CRASH, remains=True), 1.0)
+    assert life.deadline == 1.0 + LONGEST_SECONDS
+
+
+def test_a_request_uses_what_a_crash_left_running() -> None:
+    life = ready()
+    life.handle(FoundStopped(CRASH, remains=True), 1.0)
+    assert StartBackend() in life.handle(Arrived("b"), 2.0)
+    life.handle(Launched(), 2.0)
+    life.handle(Started(), 3.0)
+    life.handle(Departed("b"), 4.0)
+    assert life.deadline == 64.0, "awake like any other"
+
+
+def test_a_request_during_the_tidying_waits_and_starts_the_service_again() -> None:
+    life = ready()
+    life.handle(FoundStopped(CRASH, remains=True), 1.0)
+    life.handle(Tick(), 61.0)
+    assert life.state is State.STOPPING
+    assert life.handle(Arrived("b"), 61.5) == []
+    assert StartBackend() in life.handle(Stopped(), 62.0)
+
+
+def test_what_somebody_left_running_is_stopped_when_it_would_have_fallen_asleep() -> None:
+    life = ready()
+    life.handle(FoundStopped(remains=True), 10.0)
+    assert (life.state, life.deadline) == (State.STOPPED, 70.0)
+    life.handle(FoundStopped(remains=True), 40.0)
+    assert life.deadline == 70.0, "since it was first seen"
+    assert StopBackend() in life.handle(Tick(), 70.0)
+    assert life.handle(Stopped(), 71.0) == [Moved(State.STOPPING, State.STOPPED)]
+
+
+def test_what_is_left_at_boot_is_no_different() -> None:
+    life = stopped()
+    life.handle(FoundStopped(remains=True), 0.0)
+    assert life.deadline == 60.0
+    life.handle(FoundStopped(), 1.0)
+    assert life.deadline is None
+
+
+def test_what_is_left_of_a_service_that_never_sleeps_is_somebodys_business() -> None:
+    life = stopped(Policy(idle_timeout=None))
+    life.handle(FoundStopped(remains=True), 0.0)
+    assert life.deadline is None
+    assert StopBackend() in life.handle(PutToSleep(), 1.0), "but an operator may end it"
+
+
+def test_an_operator_puts_to_sleep_whatever_still_runs_of_a_failed_service() -> None:
+    life = failed()
+    assert life.handle(PutToSleep(), 1.0) == [
+        Moved(State.FAILED, State.STOPPING),
+        StopBackend(),
+    ]
+    assert life.handle(Stopped(), 2.0) == [Moved(State.STOPPING, State.STOPPED)]
+    assert life.failure is None
+
+
+def test_what_is_left_and_cannot_be_told_to_stop_has_not_become_ready_by_that() -> None:
+    life = stopped()
+    life.handle(FoundStopped(remains=True), 0.0)
+    life.handle(Tick(), 60.0)
+    assert life.handle(StopUnheard(NO_DOCKER), 61.0) == [Moved(State.STOPPING, State.FAILED)]
+    assert life.failure is NO_DOCKER
+
+
+def test_a_service_that_loses_a_part_while_it_drains_is_stopped_at_once() -> None:
+    life = draining()
+    assert life.handle(FoundStopped(CRASH, remains=True), 1.0) == [
+        Moved(State.DRAINING, State.STOPPING),
+        StopBackend(),
+    ]
+
+
+# Reasons.
+
+
+def reasons(effects: list[Effect[str]]) -> list[str]:
+    return [each.because for each in effects if isinstance(each, Moved)]
+
+
+def test_moves_say_why() -> None:
+    life = stopped()
+    assert reasons(life.handle(Arrived("a", "request 1 of 192.0.2.1"), 0.0)) == [
+        "request 1 of 192.0.2.1"
+    ]
+    life.handle(Arrived("b", "request 2 of 192.0.2.2"), 0.5)
+    assert life.awake_because == "request 1 of 192.0.2.1"
+    life.handle(Launched(), 0.0)
+    life.handle(Started(), 1.0)
+    life.handle(Departed("a"), 1.0)
+    life.handle(Departed("b"), 1.0)
+    assert reasons(life.handle(Tick(), 61.0)) == ["idle", "nothing is open any more"]
+    assert reasons(draining().handle(Tick(), 20.0)) == ["the drain time is over"]
+    assert reasons(ready().handle(PutToSleep(), 1.0)) == ["an operator", "nothing is open any more"]
+    assert reasons(ready().handle(FoundStopped(), 1.0)) == ["stopped by somebody else"]
+    assert reasons(ready().handle(FoundStopped(CRASH), 1.0)) == ["ended by itself"]
+    assert reasons(launched().handle(StartFailed(EXITED), 2.0)) == ["the start failed"]
+    assert reasons(stopped().handle(Woken(cause="request 3 of unix"), 0.0)) == ["request 3 of unix"]
+
+
+def test_what_a_stop_had_to_kill_is_known_until_the_next() -> None:
+    life = stopping()
+    life.handle(Stopped((Ended(137),)), 1.0)
+    assert life.killed == (Ended(137),)
 
 
 def test_an_exit_during_a_start_fails_it_at_once() -> None:

@@ -20,7 +20,10 @@ from autostart_proxy.lifecycle.events import (
     Closed,
     Cut,
     Departed,
+    Effect,
     Event,
+    Explain,
+    FoundFailing,
     FoundRunning,
     FoundStopped,
     Launched,
@@ -73,12 +76,14 @@ class World(RuleBasedStateMachine):
         self.flowing: set[int] = set()
         self.operation: StartBackend | StopBackend | Adopt | None = None
         self.launched = False
+        self.left = False
         self.closed = False
         self.troubles: list[float] = []
 
-    def tell(self, event: Event[int]) -> None:
+    def tell(self, event: Event[int]) -> list[Effect[int]]:
         before = self.life.state
-        for effect in self.life.handle(event, self.now):
+        effects = self.life.handle(event, self.now)
+        for effect in effects:
             match effect:
                 case Admit(lease):
                     assert self.life.state in (State.READY, State.DRAINING)
@@ -89,6 +94,7 @@ class World(RuleBasedStateMachine):
                 case Cut(lease):
                     assert lease in self.flowing
                 case StartBackend():
+                    self.left = False
                     recent = [t for t in self.troubles if self.now - t < WINDOW_SECONDS]
                     assert len(recent) < TROUBLES_PER_WINDOW, "a crash loop must back off"
                     self.operation = effect
@@ -99,6 +105,8 @@ class World(RuleBasedStateMachine):
                 case Adopt():
                     assert self.operation is None, "an adoption supersedes nothing"
                     self.operation = effect
+                case Explain():
+                    assert self.launched and before is State.STARTING
                 case Abandon():
                     assert isinstance(self.operation, StopBackend | Adopt)
                     self.operation = None
@@ -106,6 +114,7 @@ class World(RuleBasedStateMachine):
                     assert old is before and new in MOVES[old], f"{old} -> {new}"
                     before = new
         assert before is self.life.state, "every move is announced"
+        return effects
 
     @rule(by=st.sampled_from([0.001, 0.5, 2.0, 25.0, 200.0]))
     def time_passes_and_the_timer_is_late_or_not(self, by: float) -> None:
@@ -116,10 +125,8 @@ class World(RuleBasedStateMachine):
     def the_timer_fires_exactly_at_the_deadline(self) -> None:
         deadline = self.life.deadline
         if deadline is not None:
-            before = (self.life.state, len(self.waiting))
             self.now = max(self.now, deadline)
-            self.tell(Tick())
-            assert (self.life.state, len(self.waiting)) != before, "a deadline must do something"
+            assert self.tell(Tick()), "a deadline must do something"
 
     @rule(asks_first=st.booleans())
     def a_request_arrives(self, asks_first: bool) -> None:
@@ -159,6 +166,8 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def an_operator_puts_it_to_sleep(self) -> None:
+        if self.life.state is State.FAILED:
+            self.troubles.clear()
         self.tell(PutToSleep())
 
     @precondition(lambda self: self.life.state is State.STARTING and self.operation)
@@ -187,17 +196,26 @@ class World(RuleBasedStateMachine):
         self.tell(StartFailed(reason))
 
     @precondition(lambda self: self.operation == StopBackend() and not self.closed)
-    @rule(end=st.sampled_from([Stopped(), StopFailed(BROKEN), StopUnheard(NO_DOCKER)]))
+    @rule(
+        end=st.sampled_from(
+            [Stopped(), Stopped((Exit("db", 137),)), StopFailed(BROKEN), StopUnheard(NO_DOCKER)]
+        )
+    )
     def the_stop_ends(self, end: Event[int]) -> None:
         self.operation = None
+        self.left = False
         self.tell(end)
 
     @rule(has_healthcheck=st.booleans())
     def it_is_seen_running(self, has_healthcheck: bool) -> None:
+        self.left = False
         self.tell(FoundRunning(has_healthcheck))
 
-    @rule(exit=st.sampled_from([None, Exit("web", 0), Exit("web", 3), Exit("web", 137, True)]))
-    def it_is_seen_stopped(self, exit: Exit | None) -> None:
+    @rule(
+        exit=st.sampled_from([None, Exit("web", 0), Exit("web", 3), Exit("web", 137, True)]),
+        remains=st.booleans(),
+    )
+    def it_is_seen_stopped(self, exit: Exit | None, remains: bool) -> None:
         crash = exit is not None and exit.code != 0
         match self.life.state:
             case State.READY | State.ADOPTING if crash:
@@ -206,7 +224,12 @@ class World(RuleBasedStateMachine):
                 self.troubles.append(self.now)
             case _:
                 pass
-        self.tell(FoundStopped(exit))
+        self.tell(FoundStopped(exit, remains))
+        self.left = remains
+
+    @rule()
+    def it_is_seen_failing(self) -> None:
+        self.tell(FoundFailing())
 
     @rule(policy=POLICIES)
     def the_configuration_changes(self, policy: Policy) -> None:
@@ -235,6 +258,12 @@ class World(RuleBasedStateMachine):
     @invariant()
     def these_states_always_carry_a_deadline(self) -> None:
         if self.life.state in CARRIES_A_DEADLINE and not self.closed:
+            assert self.life.deadline is not None
+
+    @invariant()
+    def what_is_left_running_is_stopped_some_day(self) -> None:
+        asleep = self.life.state in (State.STOPPED, State.FAILED)
+        if asleep and self.left and self.life.policy.idle_timeout is not None and not self.closed:
             assert self.life.deadline is not None
 
     @invariant()

@@ -224,7 +224,7 @@ class StandInService:
         else:
             self.held.append(lease)
 
-    def wake(self) -> ProxyError:
+    def wake(self, cause: str) -> ProxyError:
         self.wakes += 1
         return self.wake_answer or Starting(retry_after_seconds=7)
 
