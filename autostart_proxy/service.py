@@ -375,6 +375,9 @@ class Service:
         upstream = Upstream(self.config.proxy_host, self.config.proxy_port, has_healthcheck)
         try:
             await self._until_it_answers(upstream)
+            await self._backend.verify()
+        except errors.BackendRefused as refusal:
+            self._tell(events.Disowned(refusal.reason))
         except Exception:  # as in _start; the lifecycle's deadline ends the adoption
             _log.exception("adoption broke", extra={"service": self.host})
         else:

@@ -270,6 +270,17 @@ async def test_a_service_found_running_is_adopted_once_it_answers(
     assert backend.calls == []
 
 
+async def test_a_service_found_running_is_not_adopted_where_somebody_else_answers(
+    make: Make, web: Upstream
+) -> None:
+    service, backend = await make(proxyPort=web.port)
+    backend.impostor = errors.PortInUse(detail="process 7 (nc) listens")
+    backend.shows(Observation(running=True))
+    await until(lambda: service.status().state == "failed")
+    assert "process 7 (nc) listens" in service.status().why
+    assert backend.calls == []
+
+
 async def test_a_service_found_starting_is_adopted_once_it_is_healthy(make: Make) -> None:
     service, backend = await make()
     backend.shows(FOUND_STARTING)

@@ -1,8 +1,12 @@
 """A plain command as a service: a program in a virtualenv needs no container.
 
-- The command runs in a process group of its own, so that a stop reaches all its children.
+- The command runs in a session of its own and carries a mark in its environment, so that a stop
+  reaches all it started, also what has left its group.
+- A start script may put the server into the background and end with 0: the service runs as long as
+  something of it does.
 - Nothing could adopt it after the proxy is gone: `close` stops it, and where util-linux'
-  `setpriv` is installed the kernel kills it should the proxy itself be killed.
+  `setpriv` is installed the kernel kills it should the proxy itself be killed. What is left then
+  is ended by the next proxy.
 - Its output goes to the log, line by line.
 """
 
@@ -13,27 +17,28 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from autostart_proxy.backends import OWN_GRACE_SECONDS, Exit, Observation, Upstream
+from autostart_proxy.backends import OWN_GRACE_SECONDS, Exit, Observation, Upstream, processes
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.folders import folder_problems
+from autostart_proxy.backends.listeners import listeners, taken
+from autostart_proxy.backends.processes import Mark, Seen, Survived
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit
-from autostart_proxy.errors import BackendRefused, StartFailed, StopFailed
+from autostart_proxy.errors import BackendRefused, PortInUse, StartFailed, StopFailed
 
 _log = logging.getLogger(__name__)
 
 _OUTPUT_AFTER_EXIT_SECONDS = 0.25
 """How long to wait for a dead program's last output: its children may hold the pipe open."""
 
-_KILL_SECONDS = 5.0
-"""How long a killed program may take to vanish: the kernel may be waiting for its disk."""
-
-_GROUP_POLL_SECONDS = 0.02
+_PUBLISHERS = frozenset({"docker-proxy", "rootlesskit", "rootlessport", "conmon", "slirp4netns"})
+"""Who listens for a container: of a command like `docker run` no descendant, and yet its own."""
 
 
 def open_backends() -> Callable[[ServiceConfig], ProcessBackend]:
@@ -72,41 +77,66 @@ class ProcessBackend:
         self._unit = unit
         self._name = name
         self._grace_seconds = grace_seconds
+        self._mark = Mark.new(unit.host, unit.port)
         self._program: _Program | None = None
         self._watchers: set[asyncio.Event] = set()
+        self._orphans_told: set[Seen] = set()
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
-        """Start the command unless it runs; see `Backend.start`. It needs no preparation."""
+        """Start the command unless it runs; see `Backend.start`.
+
+        Its preparation is that nobody else listens where it will: what is left of an earlier run
+        is ended, and one that a reload replaces is waited for until its last request is over.
+
+        Raises:
+            BackendRefused: somebody else does (`PortInUse`), or the command cannot be run.
+        """
         if self._program is None or not self._program.running:
-            await self.stop(self._grace_seconds)  # children that outlived their parent
+            await self.stop(self._grace_seconds)
+            await self._until_replaced()
+            if taken(*self._place):
+                raise BackendRefused(await self._port_in_use())
             launched()
             await to_the_end(self._spawn())
         else:
             launched()
         self._changed()
-        return Upstream(self._unit.host, self._unit.port)
+        return Upstream(*self._place)
 
     async def verify(self) -> None:
-        """Nothing to prove yet."""
+        """Prove that who listens belongs to the command; see `Backend.verify`."""
+        found = await asyncio.to_thread(listeners, *self._place)
+        ours = {each.pid for each in await self._all()}
+        if found and not any(
+            each.pid is None or each.pid in ours or each.name in _PUBLISHERS for each in found
+        ):
+            raise BackendRefused(await self._port_in_use())
 
     async def stop(self, grace_seconds: float | None) -> tuple[Exit, ...]:
-        """Ask the whole process group to end, then kill it; see `Backend.stop`.
+        """Ask all that belongs to the command to end, then kill it; see `Backend.stop`.
 
         Cancellation: returns at once; the next `start` or `stop` waits for the program's end.
         """
-        if self._program is None:
-            return ()
-        grace = self._grace_seconds if grace_seconds is None else grace_seconds
-        killed = await self._program.end(grace)
-        self._program = None
-        self._changed()
-        return killed
+        program = self._program
+        if program is not None:
+            program.let_go()
+        try:
+            killed = await processes.end(
+                self._all, self._grace_seconds if grace_seconds is None else grace_seconds
+            )
+        except Survived as left:
+            raise BackendRefused(StopFailed(detail=f"survived SIGKILL: {left}")) from None
+        if program is not None:
+            await program.over()
+            self._program = None
+            self._changed()
+        return tuple(Exit(each.name, 128 + signal.SIGKILL) for each in killed)
 
     async def observe(self) -> Observation:
         """Look once; never fails."""
-        if self._program is None:
-            return Observation(running=False)
-        return Observation(running=self._program.running, exit=self._program.exit)
+        if self._program is not None:
+            return self._program.seen
+        return Observation(running=False, remains=bool(await self._all()))
 
     async def watch(self) -> AsyncIterator[Observation]:
         """Yield an observation now and after every change; see `Backend.watch`."""
@@ -132,14 +162,51 @@ class ProcessBackend:
         for watcher in self._watchers:
             watcher.set()
 
+    @property
+    def _place(self) -> tuple[str, int]:
+        return self._unit.host, self._unit.port
+
+    async def _all(self) -> list[Seen]:
+        """What lives of the command, and what proxies that are gone have left in its place."""
+        seen = await asyncio.to_thread(processes.look)
+        orphaned = {each for each in processes.marks_at(seen, self._mark.place) if each.orphaned}
+        leader = self._program.leader if self._program is not None else None
+        found = processes.members(seen, orphaned | {self._mark}, leader)
+        self._tell_orphans({each for each in found if each.mark in orphaned})
+        return found
+
+    def _tell_orphans(self, orphans: set[Seen]) -> None:
+        if new := orphans - self._orphans_told:
+            _log.warning(
+                "left over from a proxy that was killed: ends with the idle time or the next start",
+                extra={"service": self._name, "processes": sorted(map(str, new))},
+            )
+        self._orphans_told |= new
+
+    async def _until_replaced(self) -> None:
+        """Wait for the end of another backend's command of this proxy: it is being retired."""
+        while True:
+            seen = await asyncio.to_thread(processes.look)
+            marks = processes.marks_at(seen, self._mark.place) - {self._mark}
+            others = {each for each in marks if each.owner == self._mark.owner}
+            if not (living := processes.members(seen, others)):
+                return
+            await processes.gone(living)
+
+    async def _port_in_use(self) -> PortInUse:
+        found = await asyncio.to_thread(listeners, *self._place)
+        who = " and ".join(map(str, found)) or "somebody"
+        host, port = self._place
+        return PortInUse(detail=f"{who} listens on {host}:{port}")
+
     async def _spawn(self) -> None:
         unit = self._unit
-        environment = os.environ | unit.env
+        environment = os.environ | unit.env | {processes.VARIABLE: str(self._mark)}
         argv = [*_leash(), *unit.command]
         try:
             _check_executable(unit.command[0], unit.cwd, environment)
             _, program = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Program(self._name, unit.command[0], self._changed),
+                lambda: _Program(self._name, unit.command[0], self._all, self._changed),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
@@ -179,112 +246,93 @@ def _check_executable(command: str, cwd: Path | None, environment: dict[str, str
 
 
 class _Program(asyncio.SubprocessProtocol):
-    """One run of the command, from its start until its group is gone.
+    """One run of the command.
+
+    Args:
+        service: for its output's lines in the log.
+        part: what its end is called by.
+        find: what lives of it, its children included.
+        changed: is called after every change of `seen`.
 
     Attributes:
-        exit: how it ended; None while it runs and where it was told to end.
         tail: the end of its output.
+        seen: what it looks like from outside.
+        leader: the command's pid, which its group and session bear as well; None once all are
+            empty, since it may come again then.
     """
 
-    def __init__(self, service: str, part: str, changed: Callable[[], None]) -> None:
-        self.exit: Exit | None = None
+    def __init__(
+        self,
+        service: str,
+        part: str,
+        find: Callable[[], Awaitable[list[Seen]]],
+        changed: Callable[[], None],
+    ) -> None:
         self.tail = Tail()
+        self.seen = Observation(running=True)
+        self.leader: int | None = None
         self._service = service
         self._part = part
+        self._find = find
         self._changed = changed
-        self._ending = False
-        self._over = asyncio.Event()
-        self._transport: asyncio.SubprocessTransport | None = None
-        self._group = 0
+        self._read = asyncio.Event()
+        self._exited = asyncio.Event()
+        # Both as soon as the command runs, that is for whoever gets to see the program:
+        self._transport: asyncio.SubprocessTransport
+        self._aftermath: asyncio.Task[None]
 
     @property
     def running(self) -> bool:
-        """Whether the command lives and has not been told to end."""
-        return not self._ending and not self._over.is_set()
+        """Whether something of it lives and has not been told to end."""
+        return self.seen.running
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.SubprocessTransport, transport)
-        self._group = self._transport.get_pid()
+        self.leader = self._transport.get_pid()
+        self._aftermath = asyncio.get_running_loop().create_task(self._outlive())
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         for line in self.tail.feed(data):
             _log.info("output", extra={"service": self._service, "line": line})
 
     def process_exited(self) -> None:
-        self._over.set()
-        asyncio.get_running_loop().call_later(_OUTPUT_AFTER_EXIT_SECONDS, self._report)
+        self._exited.set()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._report()
+        self._read.set()
 
-    def _report(self) -> None:
-        """Tell of an exit nobody asked for, once, when the last output has been read."""
-        if self._ending or self.exit is not None or self._transport is None:
-            return
-        code = self._transport.get_returncode()
-        if code is None:
-            return
+    def let_go(self) -> None:
+        """It is about to be ended: its end is no news any more."""
+        self._aftermath.cancel()
+        self.seen = Observation(running=False)
+
+    async def over(self) -> None:
+        """Return when its end has been taken note of, so that no zombie is left."""
+        await self._exited.wait()
+        self._transport.close()
+
+    async def _outlive(self) -> None:
+        """Tell of an exit nobody asked for, and of what lives on after it."""
+        await self._exited.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_OUTPUT_AFTER_EXIT_SECONDS):
+                await self._read.wait()
+        code = self._transport.get_returncode() or 0
+        if code == 0 and await self._find():  # a start script: what it left is the service
+            _log.info("runs in the background", extra={"service": self._service})
+            await self._until_all_gone()
         # Docker's and the shells' convention: 128 + signal.
-        self.exit = Exit(self._part, code if code >= 0 else 128 - code, log_tail=self.tail.lines)
-        self._changed()
+        end = Exit(self._part, code if code >= 0 else 128 - code, log_tail=self.tail.lines)
+        self._see(Observation(running=False, exit=end, remains=bool(await self._find())))
+        await self._until_all_gone()
+        self._see(Observation(running=False, exit=end))
 
-    async def end(self, grace_seconds: float) -> tuple[Exit, ...]:
-        """End the whole group: SIGTERM, and SIGKILL to what is left after the grace period.
+    async def _until_all_gone(self) -> None:
+        while living := await self._find():
+            await processes.gone(living)
+        self.leader = None
 
-        Returns:
-            Itself, if it had to be killed.
-        Raises:
-            BackendRefused: it did not even vanish after SIGKILL.
-        """
-        self._ending = True
-        killed: tuple[Exit, ...] = ()
-        self._signal(signal.SIGCONT)  # one that was halted by hand would not see the next
-        if self._signal(signal.SIGTERM) and not await self._gone(grace_seconds):
-            killed = (Exit(self._part, 128 + signal.SIGKILL),)
-            self._signal(signal.SIGKILL)
-            if not await self._gone(_KILL_SECONDS) and not self._over.is_set():
-                raise BackendRefused(StopFailed(detail=f"{self._part} survived SIGKILL"))
-        if self._transport is not None:
-            self._transport.close()
-        return killed
-
-    async def _gone(self, limit_seconds: float) -> bool:
-        """Whether the command and all of its group vanished within the limit."""
-        try:
-            async with asyncio.timeout(limit_seconds):
-                await self._over.wait()
-                # Nobody tells of the end of a child's child, so there is no event to wait for.
-                while _lives(self._group):  # noqa: ASYNC110
-                    await asyncio.sleep(_GROUP_POLL_SECONDS)
-        except TimeoutError:
-            return False
-        return True
-
-    def _signal(self, number: int) -> bool:
-        """Send a signal to the group; False if it is empty."""
-        try:
-            os.killpg(self._group, number)
-        except ProcessLookupError:
-            return False
-        return True
-
-
-def _lives(group: int) -> bool:
-    """Whether a process group has a member that is not dead.
-
-    The dead ones count for the kernel until somebody reaps them, which inside a container may
-    be never; so its word alone is only good for "empty".
-    """
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            # proc(5): pid (name, which may hold anything) state parent group ...
-            state, _, member_of = stat.read_text("utf-8", "replace").rpartition(")")[2].split()[:3]
-        except OSError:  # ended meanwhile
-            continue
-        if int(member_of) == group and state not in "ZX":
-            return True
-    return False
+    def _see(self, seen: Observation) -> None:
+        if seen != self.seen:
+            self.seen = seen
+            self._changed()

@@ -29,6 +29,10 @@ class State(Enum):
     FAILED = "failed"
 
 
+class IllegalMove(Exception):
+    """A move that is not in the table: a bug in the machine."""
+
+
 MOVES: Mapping[State, frozenset[State]] = MappingProxyType(
     {
         State.STOPPED: frozenset({State.ADOPTING, State.STARTING, State.STOPPING}),
@@ -120,6 +124,13 @@ class StartFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class Disowned:
+    """Who answers where the service should is not what was found running."""
+
+    reason: errors.OperationError
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """The stop is over; with what had to be killed for it."""
 
@@ -197,6 +208,7 @@ Event: TypeAlias = (
     | Launched
     | Started
     | StartFailed
+    | Disowned
     | Stopped
     | StopFailed
     | StopUnheard

@@ -34,20 +34,15 @@ from autostart_proxy.lifecycle.backoff import Backoff
 from autostart_proxy.lifecycle.events import MOVES, Effect, Event, L, Policy, State
 from autostart_proxy.lifecycle.exits import Exit, crashed
 from autostart_proxy.lifecycle.leases import IllegalEvent, Leases
-from autostart_proxy.lifecycle.patience import Patience, stop_deadline
+from autostart_proxy.lifecycle.patience import (
+    FAILURE_SHOWN_SECONDS,
+    STOP_AGAIN_SECONDS,
+    Patience,
+    stop_deadline,
+)
 from autostart_proxy.lifecycle.remains import Remains
 
-STOP_AGAIN_SECONDS = 5.0
-"""How soon after a stop that reached nobody the next is tried, however short `idle_timeout` is."""
-
-FAILURE_SHOWN_SECONDS = 60.0
-"""How long a failed service stays `failed` when nobody asks for it again."""
-
 _OPERATOR = "an operator"
-
-
-class IllegalMove(Exception):
-    """A move that is not in the table: a bug in the machine."""
 
 
 class Lifecycle(Generic[L]):
@@ -163,6 +158,9 @@ class Lifecycle(Generic[L]):
             case events.StartFailed(reason):
                 self._demand(event, State.STARTING)
                 self._fail_start(reason, now)
+            case events.Disowned(reason):
+                self._demand(event, State.ADOPTING)
+                self._disown(reason, now)
             case events.Stopped(killed):
                 self._demand(event, State.STOPPING)
                 self.killed = killed
@@ -256,7 +254,7 @@ class Lifecycle(Generic[L]):
                 self._wanted = True
             case _:
                 self._wanted = True
-                self.awake_because = "an operator" if by_operator else cause
+                self.awake_because = _OPERATOR if by_operator else cause
 
     def _put_to_sleep(self, now: float) -> None:
         self._wanted = False
@@ -321,7 +319,7 @@ class Lifecycle(Generic[L]):
                 self._effects.append(events.Abandon())
                 self._become_ready(now, self.failure)
             case State.STARTING if now >= self._patience.deadline(self.policy):
-                self._fail_start(self._late_start(), now)
+                self._fail_start(self._patience.too_late, now)
             case State.STARTING:
                 self._lose_patience(now)
             case State.READY:
@@ -409,12 +407,19 @@ class Lifecycle(Generic[L]):
         self._move(State.READY, now)
 
     def _fail_start(self, reason: errors.OperationError, now: float) -> None:
+        self._refuse_for_now(reason, now)
+        self._stop(now, "the start failed")
+
+    def _disown(self, reason: errors.OperationError, now: float) -> None:
+        """What was found running is left alone: it is not what answers, and nobody asked for it."""
+        self._refuse_for_now(reason, now)
+        self._move(State.FAILED, now, "somebody else answers")
+
+    def _refuse_for_now(self, reason: errors.OperationError, now: float) -> None:
         self.failure = reason
-        self._wanted = False
-        self._sleep_after_serving = False
+        self._wanted = self._sleep_after_serving = False
         self._backoff.note(reason, now)
         self._effects.extend(self._leases.refuse_all(reason))
-        self._stop(now, "the start failed")
 
     def _fail_stop(self, reason: errors.OperationError, now: float) -> None:
         self.failure = self.failure or reason
@@ -430,7 +435,7 @@ class Lifecycle(Generic[L]):
     def _move(self, new: State, now: float, because: str = "") -> None:
         old = self.state
         if new not in MOVES[old]:
-            raise IllegalMove(f"{old.value} -> {new.value}")
+            raise events.IllegalMove(f"{old.value} -> {new.value}")
         self.state, self.since = new, now
         if new is State.DRAINING:
             self._sleep_after_serving = False
@@ -443,8 +448,3 @@ class Lifecycle(Generic[L]):
     def _tidy_deadline(self) -> float | None:
         failed = self.state is State.FAILED
         return self._remains.deadline(self.policy.idle_timeout, failed=failed)
-
-    def _late_start(self) -> errors.StartError:
-        if self._patience.launched_at is None:
-            return errors.StartFailed("The service could not be prepared in time.")
-        return errors.HoldExpired()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import TypeVar
 
+from autostart_proxy import errors
 from autostart_proxy.lifecycle.events import Policy
 
 STOP_MARGIN_SECONDS = 60.0
@@ -12,6 +13,12 @@ STOP_MARGIN_SECONDS = 60.0
 
 LONGEST_OWN_GRACE_SECONDS = 900.0
 """How long the grace period may be that a part has by itself."""
+
+STOP_AGAIN_SECONDS = 5.0
+"""How soon after a stop that reached nobody the next is tried, however short `idle_timeout` is."""
+
+FAILURE_SHOWN_SECONDS = 60.0
+"""How long a failed service stays `failed` when nobody asks for it again."""
 
 L = TypeVar("L", bound=Hashable)
 
@@ -41,6 +48,13 @@ class Patience:
         if self.launched_at is None:
             return self.since + policy.prepare_timeout + policy.start_timeout
         return self.launched_at + max(policy.prepare_timeout, policy.start_timeout)
+
+    @property
+    def too_late(self) -> errors.StartError:
+        """What is to be said when the deadline is over."""
+        if self.launched_at is None:
+            return errors.StartFailed("The service could not be prepared in time.")
+        return errors.HoldExpired()
 
     def due(self, held: Mapping[L, float], policy: Policy) -> float:
         """When somebody or something has waited long enough, at the latest."""

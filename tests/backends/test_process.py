@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import textwrap
 from collections.abc import AsyncIterator, Callable
@@ -17,11 +18,21 @@ import psutil
 import pytest
 import pytest_asyncio
 
+from autostart_proxy.backends import Observation
 from autostart_proxy.backends.process import ProcessBackend, open_backends
 from autostart_proxy.config.model import ServiceConfig
-from autostart_proxy.errors import BackendRefused, StartFailed
+from autostart_proxy.errors import BackendRefused, PortInUse, StartFailed
 from tests.backends import programs
-from tests.backends.contract import Contract, eventually, exit_of, get, ignore, until
+from tests.backends.contract import (
+    NOTICED_SECONDS,
+    Contract,
+    eventually,
+    exit_of,
+    get,
+    ignore,
+    order_exit,
+    until,
+)
 
 Make = Callable[..., ProcessBackend]
 
@@ -116,22 +127,176 @@ async def test_a_program_relative_to_its_folder_is_found_there(make: Make, tmp_p
     assert (await exit_of(make("", command=("./run",), cwd=tmp_path))).log_tail == ("here",)
 
 
-async def test_children_are_stopped_with_their_parent(make: Make) -> None:
-    backend = make(_with_child("serve.wait()"))
+@pytest.mark.parametrize("launcher", [(), ("setsid",), ("env", "-i", "/usr/bin/setsid")])
+async def test_children_are_stopped_with_their_parent(
+    make: Make, launcher: tuple[str, ...]
+) -> None:
+    backend = make(_with_child("serve.wait()", launcher))
     child = await _child_of(backend)
     await backend.stop(1)
     assert not _lives(child)
 
 
-async def test_children_that_outlive_their_parent_are_ended_before_the_next_start(
-    make: Make,
+@pytest.mark.parametrize("launcher", [(), ("setsid",)])
+async def test_children_that_outlive_a_crash_remain_until_the_next_start(
+    make: Make, launcher: tuple[str, ...]
 ) -> None:
-    backend = make(_with_child(""))
+    backend = make(_with_child("sys.exit(3)", launcher))
     child = await _child_of(backend)
-    await until(backend, lambda seen: seen.exit is not None)
+    seen = await until(backend, lambda seen: seen.exit is not None)
+    assert not seen.running
+    assert seen.remains
     assert _lives(child)
     await backend.start(ignore)
     assert not _lives(child)
+
+
+async def test_children_that_outlive_a_crash_are_stopped(make: Make) -> None:
+    backend = make(_with_child("sys.exit(3)"))
+    child = await _child_of(backend)
+    await until(backend, lambda seen: seen.remains)
+    await backend.stop(1)
+    assert not _lives(child)
+    assert await backend.observe() == Observation(running=False)
+
+
+async def test_what_remains_and_ends_by_itself_is_seen_gone(make: Make) -> None:
+    backend = make(_with_child("sys.exit(3)"))
+    child = await _child_of(backend)
+    await until(backend, lambda seen: seen.remains)
+    os.kill(child, signal.SIGKILL)
+    seen = await until(backend, lambda seen: not seen.remains)
+    assert seen.exit is not None
+
+
+class TestInTheBackground:
+    """A start script that ends with 0 and leaves a server."""
+
+    async def test_it_runs_as_long_as_something_of_it_does(self, make: Make, port: int) -> None:
+        backend = make(_in_background(programs.gentle()))
+        upstream = await backend.start(ignore)
+        await get(upstream)
+        await asyncio.sleep(0.5)  # the script's end has been seen by now
+        assert await backend.observe() == Observation(running=True)
+        await backend.verify()
+        life = await get(upstream)
+        await backend.start(ignore)
+        assert await get(upstream) == life
+        await order_exit(upstream, 7)
+        seen = await until(backend, lambda seen: seen.exit is not None, NOTICED_SECONDS)
+        assert not seen.running
+
+    async def test_it_is_stopped(self, make: Make, port: int) -> None:
+        backend = make(_in_background(programs.gentle()))
+        await get(await backend.start(ignore))
+        server = _leader(port)
+        await asyncio.sleep(0.5)
+        assert await backend.stop(5) == ()
+        assert not _lives(server)
+
+    async def test_it_is_killed_where_it_does_not_end(self, make: Make, port: int) -> None:
+        backend = make(_in_background(programs.stubborn()))
+        await get(await backend.start(ignore))
+        assert [each.code for each in await backend.stop(0.5)] == [137]
+        assert _listener(port) is None
+
+
+class TestPort:
+    """Who has the port that the command is to have."""
+
+    async def test_a_start_is_refused_while_somebody_else_has_it(
+        self, make: Make, port: int
+    ) -> None:
+        backend = make(programs.gentle())
+        with socket.create_server(("127.0.0.1", port)):
+            with pytest.raises(BackendRefused) as refusal:
+                await backend.start(_must_not_be_called)
+            assert isinstance(refusal.value.reason, PortInUse)
+            assert f"process {os.getpid()} (" in refusal.value.reason.detail
+            assert f"listens on 127.0.0.1:{port}" in refusal.value.reason.detail
+        assert await get(await backend.start(ignore))
+
+    async def test_who_took_it_before_the_command_could_is_not_taken_for_it(
+        self, make: Make, port: int
+    ) -> None:
+        backend = make(programs.SLEEPS)
+        await backend.start(ignore)
+        with socket.create_server(("127.0.0.1", port)):
+            with pytest.raises(BackendRefused) as refusal:
+                await backend.verify()
+            assert isinstance(refusal.value.reason, PortInUse)
+
+    @pytest.mark.parametrize("launcher", [(), ("setsid",), ("env", "-i", "/usr/bin/setsid")])
+    async def test_a_descendant_may_listen(
+        self, make: Make, port: int, launcher: tuple[str, ...]
+    ) -> None:
+        command = [*launcher, sys.executable, "-c", programs.gentle(), "127.0.0.1", str(port)]
+        backend = make(f"import subprocess; subprocess.run({command!r})")
+        await get(await backend.start(ignore))
+        await backend.verify()
+
+    async def test_a_container_that_the_command_runs_may_listen(
+        self, make: Make, port: int
+    ) -> None:
+        published = f"127.0.0.1:{port}:80"
+        run = ("docker", "run", "--rm", "--publish", published, "python:3.11-slim")
+        backend = make("", command=(*run, "python3", "-c", programs.gentle(), "0.0.0.0", "80"))
+        await get(await backend.start(ignore))
+        await backend.verify()
+        assert await backend.stop(10) == ()
+        assert _listener(port) is None
+
+    async def test_a_replaced_command_is_waited_for(self, make: Make, port: int) -> None:
+        old, new = make(programs.gentle()), make(programs.gentle())
+        first = await get(await old.start(ignore))
+        starting = asyncio.ensure_future(new.start(ignore))
+        await asyncio.sleep(0.2)
+        assert not starting.done()
+        await old.close()
+        second = await get(await starting)
+        assert first != second
+
+
+@pytest.mark.parametrize("launcher", [(), ("setsid",)])
+async def test_what_a_killed_proxy_left_is_told_and_ended(
+    make: Make, port: int, launcher: tuple[str, ...], caplog: pytest.LogCaptureFixture
+) -> None:
+    serve = [*launcher, sys.executable, "-c", programs.gentle(), "127.0.0.1", str(port)]
+    wrapper = f"import subprocess; subprocess.run({serve!r})"
+    proxy = await _other_proxy(port, sys.executable, "-c", wrapper)
+    await eventually(lambda: _listener(port) is not None)
+    orphan = _leader(port)
+    backend = make(programs.gentle())
+
+    # While the other proxy lives, what it runs is not ours to end.
+    with pytest.raises(BackendRefused) as refusal:
+        await backend.start(_must_not_be_called)
+    assert isinstance(refusal.value.reason, PortInUse)
+    assert str(orphan) in refusal.value.reason.detail
+    assert not (await backend.observe()).remains
+
+    proxy.kill()
+    await proxy.wait()
+    with caplog.at_level(logging.WARNING, "autostart_proxy.backends.process"):
+        await until(backend, lambda seen: seen.remains)
+        assert not (await backend.observe()).running
+    (told,) = caplog.records
+    (orphaned,) = getattr(told, "processes")  # noqa: B009 - set by extra=
+    assert orphaned.startswith(f"process {orphan} (python")
+    assert await get(await backend.start(ignore))
+    assert not _lives(orphan)
+
+
+async def test_what_a_killed_proxy_left_is_stopped(make: Make, port: int) -> None:
+    serve = [sys.executable, "-c", programs.gentle(), "127.0.0.1", str(port)]
+    proxy = await _other_proxy(port, *serve[:2], f"import subprocess; subprocess.run({serve!r})")
+    await eventually(lambda: _listener(port) is not None)
+    proxy.kill()
+    await proxy.wait()
+    backend = make(programs.gentle())
+    await backend.stop(5)
+    assert _listener(port) is None
+    assert await backend.observe() == Observation(running=False)
 
 
 async def test_a_halted_program_can_be_stopped_gently(make: Make, port: int) -> None:
@@ -152,20 +317,8 @@ async def test_close_stops_the_program(make: Make, port: int) -> None:
 
 @pytest.mark.skipif(shutil.which("setpriv") is None, reason="needs setpriv of util-linux")
 async def test_the_program_dies_with_a_proxy_that_is_killed(tmp_path: Path, port: int) -> None:
-    owner = textwrap.dedent("""
-        import asyncio, sys
-        from autostart_proxy.backends.process import ProcessBackend
-        from autostart_proxy.config.units import CommandUnit
-        async def main():
-            command = (sys.executable, *sys.argv[2:])
-            unit = CommandUnit(command, None, {}, "127.0.0.1", int(sys.argv[1]))
-            backend = ProcessBackend(unit, "test", 1.0)
-            await backend.start(lambda: None)
-            await asyncio.sleep(60)
-        asyncio.run(main())
-    """)
-    arguments = ["-c", owner, str(port), "-c", programs.stubborn(), "127.0.0.1", str(port)]
-    proxy = await asyncio.create_subprocess_exec(sys.executable, *arguments)
+    stubborn = [sys.executable, "-c", programs.stubborn(), "127.0.0.1", str(port)]
+    proxy = await _other_proxy(port, *stubborn)
     try:
         await eventually(lambda: _listener(port) is not None)
         pid = _leader(port)
@@ -176,12 +329,45 @@ async def test_the_program_dies_with_a_proxy_that_is_killed(tmp_path: Path, port
     await eventually(lambda: not _lives(pid))
 
 
-def _with_child(then: str) -> str:
+async def _other_proxy(port: int, *command: str) -> asyncio.subprocess.Process:
+    """A process that runs a command as we do."""
+    owner = textwrap.dedent("""
+        import asyncio, sys
+        from autostart_proxy.backends.process import ProcessBackend
+        from autostart_proxy.config.units import CommandUnit
+        async def main():
+            unit = CommandUnit((*sys.argv[2:],), None, {}, "127.0.0.1", int(sys.argv[1]))
+            backend = ProcessBackend(unit, "test", 1.0)
+            await backend.start(lambda: None)
+            await asyncio.sleep(60)
+        asyncio.run(main())
+    """)
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", owner, str(port), *command, start_new_session=True
+    )
+
+
+def _must_not_be_called() -> None:
+    raise AssertionError("launched")
+
+
+def _with_child(then: str, launcher: tuple[str, ...] = ()) -> str:
+    """A program that starts a child, tells its pid, and does something then."""
+    tell_and_sleep = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
+    command = [*launcher, sys.executable, "-c", tell_and_sleep]
+    return textwrap.dedent(f"""
+        import subprocess, sys, time
+        serve = subprocess.Popen({command!r}, stdout=subprocess.PIPE)
+        print(serve.stdout.readline().decode().strip(), flush=True)
+        time.sleep(0.3)
+        {then}
+    """)
+
+
+def _in_background(program: str) -> str:
     return textwrap.dedent(f"""
         import subprocess, sys
-        serve = subprocess.Popen(["sleep", "600"])
-        print(serve.pid, flush=True)
-        {then}
+        subprocess.Popen([sys.executable, "-c", {program!r}, *sys.argv[1:]])
     """)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from autostart_proxy.lifecycle.machine import STOP_AGAIN_SECONDS
+from autostart_proxy.lifecycle.patience import STOP_AGAIN_SECONDS
 from tests.backends.faulty_socket import FaultySocket
 from tests.end_to_end.parts import PATIENCE_SECONDS, Report, run
 from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401 - a fixture

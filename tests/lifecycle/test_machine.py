@@ -18,11 +18,13 @@ from autostart_proxy.lifecycle.events import (
     Closed,
     Cut,
     Departed,
+    Disowned,
     Effect,
     Explain,
     FoundFailing,
     FoundRunning,
     FoundStopped,
+    IllegalMove,
     Launched,
     Moved,
     Policy,
@@ -43,8 +45,8 @@ from autostart_proxy.lifecycle.events import (
 )
 from autostart_proxy.lifecycle.exits import ASKED_TO_END
 from autostart_proxy.lifecycle.leases import IllegalEvent
-from autostart_proxy.lifecycle.machine import STOP_AGAIN_SECONDS, IllegalMove, Lifecycle
-from autostart_proxy.lifecycle.patience import STOP_MARGIN_SECONDS
+from autostart_proxy.lifecycle.machine import Lifecycle
+from autostart_proxy.lifecycle.patience import STOP_AGAIN_SECONDS, STOP_MARGIN_SECONDS
 from autostart_proxy.lifecycle.remains import LONGEST_SECONDS
 
 POLICY = Policy(
@@ -567,6 +569,18 @@ def test_what_crashes_while_it_is_adopted_has_failed() -> None:
     assert "exited with 3" in str(life.failure)
 
 
+def test_what_is_not_what_answers_is_not_adopted_and_not_stopped() -> None:
+    life = adopting()
+    life.handle(Arrived("a"), 1.0)
+    stranger = errors.PortInUse()
+    assert life.handle(Disowned(stranger), 2.0) == [
+        Refuse("a", stranger),
+        Moved(State.ADOPTING, State.FAILED),
+    ]
+    assert life.failure is stranger
+    assert StopBackend() in life.handle(PutToSleep(), 3.0)
+
+
 def test_found_running_is_no_news_while_starting_adopting_or_ready() -> None:
     assert launched().handle(FoundRunning(), 2.0) == []
     assert adopting().handle(FoundRunning(), 2.0) == []
@@ -808,6 +822,8 @@ def test_a_closed_ready_service_admits_nobody_but_flowing_requests_finish() -> N
         (stopped(), Stopped()),
         (adopting(), Launched()),
         (adopting(), StartFailed(EXITED)),
+        (starting(), Disowned(errors.PortInUse())),
+        (ready(), Disowned(errors.PortInUse())),
         (ready(), Started()),
         (ready(), StopFailed(BROKEN)),
         (ready(), StopUnheard(NO_DOCKER)),

@@ -20,6 +20,7 @@ from autostart_proxy.lifecycle.events import (
     Closed,
     Cut,
     Departed,
+    Disowned,
     Effect,
     Event,
     Explain,
@@ -194,6 +195,13 @@ class World(RuleBasedStateMachine):
         self.operation = None
         self.troubles.append(self.now)
         self.tell(StartFailed(reason))
+
+    @precondition(lambda self: isinstance(self.operation, Adopt) and not self.closed)
+    @rule()
+    def somebody_else_answers(self) -> None:
+        self.operation = None
+        self.troubles.append(self.now)
+        self.tell(Disowned(errors.PortInUse()))
 
     @precondition(lambda self: self.operation == StopBackend() and not self.closed)
     @rule(
