@@ -4,6 +4,7 @@ Rules:
 
 - Only a valid configuration ever takes the place of another one. What is invalid, empty,
   half-written or gone is logged once and otherwise ignored.
+- A folder or program that is not there concerns one service: it is told, and all others go on.
 - A change is read once it has rested for a moment, so a slow writer causes no error.
 - The file is looked at by name, twice a second. That sees a file that was replaced by renaming,
   a changed link and a network file system, where inotify is blind to at least one of them.
@@ -15,13 +16,13 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from autostart_proxy.backends.registry import missing
 from autostart_proxy.config import source_text
 from autostart_proxy.config.model import Config
-from autostart_proxy.config.reader import parse
+from autostart_proxy.config.reader import read
 from autostart_proxy.errors import ConfigError, explained
 
 POLL_SECONDS = 0.5
@@ -36,10 +37,14 @@ class ConfigFile:
 
     Args:
         path: YAML if it ends in .yaml or .yml, else JSON (UTF-8).
+
+    Attributes:
+        mistakes: by host, what was wrong with single services when the file was last read.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.mistakes: Mapping[str, tuple[str, ...]] = {}
         self._asked = asyncio.Event()
         self._stamp: _Stamp = None
         self._text = ""
@@ -52,9 +57,9 @@ class ConfigFile:
         """
         self._stamp = self._look()
         text = self._read()
-        config = parse(text, source=str(self.path), inspect=lambda service: missing(service.unit))
-        self._text = text
-        return config
+        reading = read(text, source=str(self.path), inspect=lambda each: missing(each.unit))
+        self._text, self.mistakes = text, reading.mistakes
+        return reading.config
 
     def ask(self) -> None:
         """Have `changes` read the file at once, even if it looks unchanged."""
@@ -77,10 +82,10 @@ class ConfigFile:
             try:
                 config = self.load()
             except ConfigError as error:
-                if asked or error.problems != refused:
+                for problem in error.problems if asked or error.problems != refused else ():
                     _log.error(
                         "configuration refused, the last good one stays in force",
-                        extra={"problems": "; ".join(error.problems)},
+                        extra={"problem": problem},
                     )
                 refused = error.problems
                 if not asked:

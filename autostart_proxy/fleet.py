@@ -7,13 +7,14 @@ watcher with a full idle timeout.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from autostart_proxy import errors
-from autostart_proxy.backends.registry import Backends, Make
+from autostart_proxy.backends.registry import Backends, Make, missing
 from autostart_proxy.config.model import Config
 from autostart_proxy.journal import ConfigApplied, Journal
 from autostart_proxy.service import Service
-from autostart_proxy.status import ServiceStatus
+from autostart_proxy.status import ASLEEP, ServiceStatus
 from autostart_proxy.wire.hosts import Routes
 
 
@@ -65,9 +66,13 @@ class Fleet:
         self._routes = Routes(config.services)
         self._journal.record(ConfigApplied(len(new)))
 
-    def snapshot(self) -> list[ServiceStatus]:
-        """The status of every service, in the order of the configuration."""
-        return [service.status() for service in self._services.values()]
+    async def snapshot(self) -> list[ServiceStatus]:
+        """The status of every service, in the order of the configuration.
+
+        What does not run is asked for what it is made of: it may be missing.
+        """
+        services = [*self._services.values()]
+        return [await self._status(service) for service in services]
 
     def named(self, name: str) -> Service:
         """The service with this host, alias or display name.
@@ -125,6 +130,15 @@ class Fleet:
         self._services, self._retired = {}, set()
         self._routes = Routes({})
         await asyncio.gather(*(each.close() for each in services), *self._closing)
+
+    async def _status(self, service: Service) -> ServiceStatus:
+        status = service.status()
+        if status.state not in ASLEEP:
+            return status
+        lacks = await asyncio.to_thread(lambda: [*missing(service.config.unit)])
+        if not lacks:
+            return status
+        return replace(status, why="; ".join(f"misconfigured: {key}: {why}" for key, why in lacks))
 
     def _retire(self, service: Service) -> None:
         self._retired.add(service)

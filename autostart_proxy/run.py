@@ -69,6 +69,7 @@ async def _run(file: ConfigFile) -> None:
     try:
         await operators.listen(config.control_socket or own_socket())
         fleet.apply(config)
+        _tell_mistakes(file)
         address = await _listen(server, config.listen)
         await following.until_told_to_stop(f"listening on {address}")
     finally:
@@ -88,6 +89,13 @@ async def _listen(server: Server, address: str) -> str:
         raise CannotListen(f"cannot listen on {address}: {error}; {cure}") from error
     _log.info("listening", extra={"address": bound, "version": __version__})
     return bound
+
+
+def _tell_mistakes(file: ConfigFile) -> None:
+    """Say what is wrong with single services; it keeps nobody from the others."""
+    for host, lines in file.mistakes.items():
+        for line in lines:
+            _log.warning("service misconfigured", extra={"service": host, "problem": line})
 
 
 def _configure_logs(config: Config) -> None:
@@ -135,6 +143,7 @@ class _Following:
             _configure_logs(config)
             self._server.trust(config.trusted_proxies)
             self._fleet.apply(config)
+            _tell_mistakes(self._file)
             _notify(self._ready)
 
 

@@ -8,6 +8,9 @@ from typing import Any, assert_never
 from autostart_proxy.lifecycle.events import State
 from autostart_proxy.lifecycle.machine import Lifecycle
 
+ASLEEP = frozenset({State.STOPPED.value, State.FAILED.value})
+"""The states in which a service has to be started before it can be used."""
+
 
 @dataclass(frozen=True, slots=True)
 class ServiceStatus:

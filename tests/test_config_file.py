@@ -76,7 +76,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def refusals(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
-        str(getattr(record, "problems", ""))
+        str(getattr(record, "problem", ""))
         for record in caplog.records
         if record.levelno == logging.ERROR
     ]
@@ -195,15 +195,28 @@ async def test_who_asks_is_answered_at_once_whether_or_not_the_file_is_good(
     assert len(refusals(caplog)) == 2
 
 
-def load(path: Path, **service: Any) -> list[str]:
-    """The problems of a file with this service, without their places."""
+@pytest.mark.usefixtures("impatient")
+async def test_every_problem_is_a_line_of_its_own(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with following(path) as proxy:
+        path.write_text('{"services": {"a": {"command": [], "proxyPort": 0}}}')
+        await proxy.nothing_for(0.5)
+    assert [line.split(": ")[1] for line in refusals(caplog)] == [
+        "services.a.command",
+        "services.a.proxyPort",
+    ]
+
+
+def mistakes(path: Path, **service: Any) -> list[str]:
+    """What is wrong with this service alone, without the places."""
     whole = {"proxyPort": 1, **service}
-    path.write_text(json.dumps({"services": {"a": whole}}))
-    try:
-        ConfigFile(path).load()
-    except ConfigError as error:
-        return [line.split(": ", 1)[1] for line in error.problems]
-    return []
+    other = {"proxyPort": 2, "command": ["true"]}
+    path.write_text(json.dumps({"services": {"a": whole, "b": other}}))
+    file = ConfigFile(path)
+    assert len(file.load().services) == 2
+    assert file.mistakes.keys() <= {"a"}
+    return [line.split(": ", 1)[1] for line in file.mistakes.get("a", ())]
 
 
 async def test_a_byte_order_mark_does_no_harm(path: Path) -> None:
@@ -216,23 +229,25 @@ async def test_a_compose_folder_holds_a_compose_file(name: str, path: Path) -> N
     folder = path.parent / "project"
     folder.mkdir()
     problem = f"services.a.composeDir: {folder} holds no Compose file; put a compose.yaml there"
-    assert load(path, composeDir=str(folder)) == [problem]
+    assert mistakes(path, composeDir=str(folder)) == [problem]
     (folder / name).touch()
-    assert load(path, composeDir=str(folder)) == []
+    assert mistakes(path, composeDir=str(folder)) == []
 
 
 async def test_folders_and_programs_that_are_not_there_are_named(path: Path) -> None:
     nowhere = path.parent / "nowhere"
     gone = "there is no such file or folder; create it, or correct the path"
-    assert load(path, composeDir=str(nowhere)) == [f"services.a.composeDir: {nowhere}: {gone}"]
-    assert load(path, command=["true"], cwd=str(nowhere)) == [f"services.a.cwd: {nowhere}: {gone}"]
-    assert load(path, command=["true"], cwd=str(path)) == [
+    assert mistakes(path, composeDir=str(nowhere)) == [f"services.a.composeDir: {nowhere}: {gone}"]
+    assert mistakes(path, command=["true"], cwd=str(nowhere)) == [
+        f"services.a.cwd: {nowhere}: {gone}"
+    ]
+    assert mistakes(path, command=["true"], cwd=str(path)) == [
         f"services.a.cwd: {path}: is no folder; name the folder that holds the file"
     ]
-    assert load(path, command=[str(path)]) == [
+    assert mistakes(path, command=[str(path)]) == [
         f"services.a.command: {path} is no program that can be run here; check its path and mode"
     ]
-    assert load(path, command=["/bin/sh"], cwd=str(path.parent)) == []
+    assert mistakes(path, command=["/bin/sh"], cwd=str(path.parent)) == []
 
 
 async def test_a_file_that_cannot_be_read_is_told_as_what_it_is(tmp_path: Path) -> None:

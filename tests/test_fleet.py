@@ -120,7 +120,14 @@ async def test_waking_and_sleeping_tell_the_status_they_ended_in(yard: Yard) -> 
     assert (await yard.fleet.wake("a.example")).state == "ready"
     assert (await yard.fleet.sleep("a.example")).state == "stopped"
     assert yard.fleet.start_wake("a.example").state == "starting"
-    assert [status.host for status in yard.fleet.snapshot()] == ["a.example"]
+    assert [status.host for status in await yard.fleet.snapshot()] == ["a.example"]
+
+
+async def test_the_status_says_what_a_sleeping_service_lacks(yard: Yard) -> None:
+    yard.apply(a={"cwd": "/no/such/folder"}, b={"proxyPort": 8002})
+    lacking, whole = await yard.fleet.snapshot()
+    assert lacking.why.startswith("misconfigured: cwd: /no/such/folder: there is no such")
+    assert whole.why == "idle"
 
 
 async def test_shutdown_refuses_who_waits_and_lets_the_rest_finish(yard: Yard) -> None:

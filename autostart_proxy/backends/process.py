@@ -30,7 +30,7 @@ from autostart_proxy.backends.processes import Mark, Seen, Survived
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit
-from autostart_proxy.errors import BackendRefused, PortInUse, StartFailed, StopFailed
+from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse, StartFailed, StopFailed
 
 _log = logging.getLogger(__name__)
 
@@ -203,8 +203,8 @@ class ProcessBackend:
         unit = self._unit
         environment = os.environ | unit.env | {processes.VARIABLE: str(self._mark)}
         argv = [*_leash(), *unit.command]
+        _check_executable(unit.command[0], unit.cwd, environment)
         try:
-            _check_executable(unit.command[0], unit.cwd, environment)
             _, program = await asyncio.get_running_loop().subprocess_exec(
                 lambda: _Program(self._name, unit.command[0], self._all, self._changed),
                 *argv,
@@ -235,14 +235,13 @@ def _check_executable(command: str, cwd: Path | None, environment: dict[str, str
     """Find out what the launcher could only report as an exit.
 
     Raises:
-        OSError: there is no such folder, or no such program that may be executed.
+        BackendRefused: there is no such folder, or no such program that may be executed.
     """
     if cwd is not None and not cwd.is_dir():
-        raise FileNotFoundError(f"cwd is not a folder: {cwd}")
-    if "/" in command:
-        command = str((cwd or Path.cwd()) / command)
-    if shutil.which(command, path=environment.get("PATH")) is None:
-        raise FileNotFoundError(f"no executable program {command!r}; give its full path")
+        raise BackendRefused(Misconfigured(detail=f"cwd: {cwd} is no folder"))
+    program = str((cwd or Path.cwd()) / command) if "/" in command else command
+    if shutil.which(program, path=environment.get("PATH")) is None:
+        raise BackendRefused(Misconfigured(detail=f"command: no program {program!r} can be run"))
 
 
 class _Program(asyncio.SubprocessProtocol):

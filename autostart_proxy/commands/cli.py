@@ -17,7 +17,14 @@ from typing import Any
 from autostart_proxy import __version__
 
 CONFIG_VARIABLE = "AUTOSTART_PROXY_CONFIG"
-CONFIG_PATHS = (Path("/etc/autostart-proxy/config.json"), Path("config.json"))
+CONFIG_PATHS = (
+    Path("/etc/autostart-proxy/config.json"),
+    Path("/opt/docker-autostart/config.json"),
+    Path("config.json"),
+)
+
+_WIDTH = 160
+"""Of a table that goes to no terminal."""
 
 _EPILOG = f"""\
 Without --config the file is the one that {CONFIG_VARIABLE} names, else the first of
@@ -56,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = commands.add_parser("run", help="run the proxy in the foreground")
     run.set_defaults(command=_run)
+    run.add_argument("file", nargs="?", type=Path, help="the configuration file", metavar="FILE")
 
     check = commands.add_parser("check", help="say everything that is wrong with a configuration")
     check.set_defaults(command=_check)
@@ -102,6 +110,11 @@ def _fail(*lines: str) -> int:
     return 1
 
 
+def _warn(*lines: str) -> None:
+    for line in lines:
+        print(f"autostart-proxy: {line}", file=sys.stderr)
+
+
 def _run(options: argparse.Namespace) -> int:
     from autostart_proxy import run
     from autostart_proxy.control.sockets import ControlError
@@ -109,7 +122,7 @@ def _run(options: argparse.Namespace) -> int:
     from autostart_proxy.relay.server import CannotListen
 
     try:
-        run.run(_config_path(options))
+        run.run(options.file or _config_path(options))
     except ConfigError as error:
         return _fail(*error.problems)
     except (ControlError, CannotListen) as error:
@@ -118,6 +131,8 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
+    from itertools import chain
+
     from autostart_proxy.config.model import schema
     from autostart_proxy.config_file import ConfigFile
     from autostart_proxy.errors import ConfigError
@@ -125,14 +140,16 @@ def _check(options: argparse.Namespace) -> int:
     if options.schema:
         print(json.dumps(schema(), indent=2))
         return 0
-    path = options.file or _config_path(options)
+    file = ConfigFile(options.file or _config_path(options))
     try:
-        config = ConfigFile(path).load()
+        config, problems = file.load(), list(chain(*file.mistakes.values()))
     except ConfigError as error:
-        print("\n".join(error.problems))
+        problems = error.problems
+    if problems:
+        print("\n".join(problems))
         return 1
     count = len(config.services)
-    print(f"{path}: good, {count} service{'' if count == 1 else 's'}")
+    print(f"{file.path}: good, {count} service{'' if count == 1 else 's'}")
     return 0
 
 
@@ -143,8 +160,18 @@ def _status(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(answer["services"], indent=2))
     else:
-        print(_table(answer["services"]) if answer["services"] else "no services are configured")
+        print(_for_people(answer["services"]))
     return 0
+
+
+def _for_people(services: Sequence[Mapping[str, Any]]) -> str:
+    from shutil import get_terminal_size
+
+    from autostart_proxy.commands.tables import status_table
+
+    if not services:
+        return "no services are configured"
+    return status_table(services, get_terminal_size((_WIDTH, 0)).columns)
 
 
 def _wake(options: argparse.Namespace) -> int:
@@ -159,74 +186,77 @@ def _sleep(options: argparse.Namespace) -> int:
 def _say(answer: Mapping[str, Any] | None) -> int:
     if answer is None:
         return 1
+    from autostart_proxy.commands.tables import duration
+
     service = answer["service"]
     took = service["last_start_seconds"]
     print(f"{service['host']}: {service['state']}", end="")
-    print(f", the last start took {_duration(took)}" if took is not None else "")
+    print(f", the last start took {duration(took)}" if took is not None else "")
     return 0
 
 
 def _ask(options: argparse.Namespace, request: Mapping[str, Any]) -> dict[str, Any] | None:
     """Ask the running proxy; tell the user and return None where that fails."""
     from autostart_proxy.control import client
-    from autostart_proxy.control.sockets import ControlError
+    from autostart_proxy.control.sockets import ControlError, NoProxy
 
+    socket = options.socket or _configured_socket(options)
     try:
-        return client.ask(options.socket or _configured_socket(options), request)
+        return client.ask(socket, request)
+    except NoProxy as error:
+        _fail(*([] if options.socket else _problems(_config_path(options))), str(error))
     except ControlError as error:
         _fail(str(error))
-        return None
+    return None
 
 
 def _configured_socket(options: argparse.Namespace) -> Path:
     """Return the socket of the configuration, if that can be read and names one.
 
-    A file that is being edited must not keep operators from the proxy that runs.
+    A file that is being edited must not keep operators from the proxy that runs: what is wrong
+    with it is told, and the proxy looked for at its usual place. Nothing but this one key is read,
+    since the whole takes three times as long as all else that `status` does.
     """
-    from autostart_proxy.config.reader import parse
     from autostart_proxy.control.client import socket_to_ask
-    from autostart_proxy.errors import ConfigError
 
     path = _config_path(options)
     try:
-        found = parse(path.read_text("utf-8-sig"), source=str(path)).control_socket
-    except (OSError, UnicodeDecodeError, ConfigError):
-        found = None
-    return found or socket_to_ask()
+        named = _top_level(path).get("controlSocket")
+    except (OSError, ValueError):
+        named = None
+        if options.config or path.exists():
+            _warn(*_problems(path))
+    return Path(named) if isinstance(named, str) else socket_to_ask()
 
 
-_COLUMNS = ("HOST", "STATE", "SINCE", "OPEN", "HELD", "LAST START", "SLEEPS IN", "WHY")
+def _top_level(path: Path) -> dict[str, Any]:
+    """Return the keys of a configuration as they are written.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it makes no sense.
+    """
+    text = path.read_text("utf-8-sig")
+    if path.suffix in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            read = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ValueError from error
+    else:
+        read = json.loads(text)
+    if not isinstance(read, dict):
+        raise ValueError
+    return read
 
 
-def _table(services: Sequence[Mapping[str, Any]]) -> str:
-    rows = [_COLUMNS, *map(_row, services)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
-    return "\n".join(lines)
+def _problems(path: Path) -> list[str]:
+    from autostart_proxy.config_file import ConfigFile
+    from autostart_proxy.errors import ConfigError
 
-
-def _row(service: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        service["host"],
-        service["state"],
-        _duration(service["since_seconds"]),
-        str(service["leases"]),
-        str(service["held"]),
-        _duration(service["last_start_seconds"]),
-        _duration(service["sleeps_in_seconds"]),
-        service["why"].replace("\n", " "),
-    )
-
-
-def _duration(seconds: float | None) -> str:
-    """Return a duration in its two largest units, as people say it."""
-    if seconds is None:
-        return "-"
-    if seconds < 60:
-        return f"{seconds:.1f}s"
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    days, hours = divmod(hours, 24)
-    if days:
-        return f"{days}d{hours}h"
-    return f"{hours}h{minutes}m" if hours else f"{minutes}m{rest}s"
+    try:
+        ConfigFile(path).load()
+    except ConfigError as error:
+        return error.problems
+    return []

@@ -1,13 +1,15 @@
 """The configuration's text: read into models, with every problem in it at once. Pure.
 
-`parse` turns text into frozen models or raises one error that lists all problems, each with its
-line, column and key.
+`read` turns text into frozen models or raises one error that lists all problems, each with its
+line, column and key. What is wrong with the world rather than the text, such as a folder that is
+not there, concerns one service only: it is listed, and the others can be run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -25,25 +27,47 @@ Inspect = Callable[[ServiceConfig], Iterable[tuple[str, str]]]
 key that it minds with the reason."""
 
 
-def parse(text: str, *, source: str, inspect: Inspect = lambda _: ()) -> Config:
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A configuration that can be used, and what `inspect` minds about its services.
+
+    `mistakes` are lines for people, each with its place, in the order of the text.
+    """
+
+    config: Config
+    mistakes: Mapping[str, tuple[str, ...]]
+
+
+def parse(text: str, *, source: str) -> Config:
+    """Read a configuration, as `read` does, without looking at the world."""
+    return read(text, source=source).config
+
+
+def read(text: str, *, source: str, inspect: Inspect = lambda _: ()) -> Reading:
     """Read a configuration.
 
     Args:
         text: YAML if `source` ends in .yaml or .yml, else JSON.
         source: the file's name, for messages.
-        inspect: what else to ask about each service; nothing by default.
+        inspect: what else to ask about each well-formed service; nothing by default.
     Raises:
-        ConfigError: with all problems, in the order of the text.
+        ConfigError: with all problems and mistakes, in the order of the text.
     """
+
+    def lines(found: Iterable[_Remark]) -> list[str]:
+        return [f"{source}:{at.line}:{at.column}: {words}" for at, words in sorted(found)]
+
     try:
         reader = _Reader(source_text.read(text, yaml=source.endswith((".yaml", ".yml"))), inspect)
-        config, problems = reader.config(), sorted(reader.problems)
+        config = reader.config()
     except source_text.NotADocument as error:
-        problems = [(error.at, error.reason)]
-    if problems:
-        raise ConfigError([f"{source}:{at.line}:{at.column}: {words}" for at, words in problems])
-    return config
+        raise ConfigError(lines([(error.at, error.reason)])) from None
+    if reader.problems:
+        raise ConfigError(lines(reader.problems.union(*reader.mistakes.values())))
+    return Reading(config, {host: (*lines(each),) for host, each in reader.mistakes.items()})
 
+
+_Remark: TypeAlias = tuple[Position, str]
 
 _Path: TypeAlias = tuple[str | int, ...]
 """Keys and indices from the root of the file, as pydantic gives them."""
@@ -61,7 +85,8 @@ class _Reader:
     """Goes through a document once and collects everything that is wrong with it."""
 
     def __init__(self, root: Node, inspect: Inspect) -> None:
-        self.problems: set[tuple[Position, str]] = set()
+        self.problems: set[_Remark] = set()
+        self.mistakes: dict[str, set[_Remark]] = {}
         self._root = root
         self._inspect = inspect
         self._owners: dict[Hashable, str] = {}
@@ -109,9 +134,10 @@ class _Reader:
         service, bad = self._validate(ServiceConfig, written, path)
         for name, reason in self._conflicts(service, bad, host, _spell(path)):
             self._tell((*path, name) if name else path, reason)
-        if not bad and len(self.problems) == before:
-            for name, reason in self._inspect(service):
-                self._tell((*path, name), reason)
+        if host and not bad and len(self.problems) == before:
+            mistakes = {self._at((*path, name), reason) for name, reason in self._inspect(service)}
+            if mistakes:
+                self.mistakes[host] = mistakes
         return service
 
     def _conflicts(
@@ -174,10 +200,17 @@ class _Reader:
 
     def _tell(self, path: _Path, reason: str) -> None:
         """Report something about a key, or about what it should stand in."""
-        self._report(source_text.find(self._root, path).key, path, reason)
+        self.problems.add(self._at(path, reason))
+
+    def _at(self, path: _Path, reason: str) -> _Remark:
+        return _remark(source_text.find(self._root, path).key, path, reason)
 
     def _report(self, at: Position, path: _Path, reason: str) -> None:
-        self.problems.add((at, f"{_spell(path)}: {reason}" if path else reason))
+        self.problems.add(_remark(at, path, reason))
+
+
+def _remark(at: Position, path: _Path, reason: str) -> _Remark:
+    return at, f"{_spell(path)}: {reason}" if path else reason
 
 
 def _dict(written: object) -> dict[str, Any]:
@@ -220,7 +253,9 @@ def _contradictions(
     """Yield the keys of a service that do not go together."""
     kinds = {kind for kind in MADE_OF if written.get(kind) is not None}
     if not kinds:
-        yield "composeDir", "missing; a service has either composeDir or command"
+        # A misspelt one is told as such, and that is enough.
+        if not any(_meant(key, MADE_OF) for key in written if key not in _keys(ServiceConfig)):
+            yield "composeDir", "missing; a service has either composeDir or command"
     elif len(kinds) == len(MADE_OF):
         yield "command", "a service has either composeDir or command; remove one of them"
     else:
@@ -277,17 +312,22 @@ def _reason(error: ErrorDetails, owner: type[BaseModel]) -> str:
 
 def _near(key: str, known: Iterable[str]) -> str:
     """Return what may have been meant by an unknown key."""
-    from difflib import get_close_matches  # only mistakes need it
-
     if key in _keys(ServiceConfig):
         return "it belongs to a service, or to `defaults`"
     if key in _keys(File):
         return "it belongs to the top level of the file"
+    if meant := _meant(key, known):
+        return f"did you mean {meant}?"
+    return f"known here: {', '.join(sorted(known))}"
+
+
+def _meant(key: str, known: Iterable[str]) -> str | None:
+    """Return the known key that an unknown one resembles, if there is one."""
+    from difflib import get_close_matches  # only mistakes need it
+
     spelt = {name.lower(): name for name in known}
     near = get_close_matches(key.replace("_", "").lower(), spelt, n=1)
-    if near:
-        return f"did you mean {spelt[near[0]]}?"
-    return f"known here: {', '.join(sorted(known))}"
+    return spelt[near[0]] if near else None
 
 
 _LOCAL_HOSTS = frozenset({"127.0.0.1", "::1", "localhost", "0.0.0.0", "::"})  # noqa: S104

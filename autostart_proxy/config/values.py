@@ -47,6 +47,7 @@ _UNIT_BYTES = {
 _SIZE = f"^{_NUMBER} ?({'|'.join(_UNIT_BYTES)})$"
 _STATUSES = "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
 _REQUEST_PATH = '^/[!"$-~]*$'
+_AROUND_AN_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*:)?//|[/?#].*$", re.I | re.S)
 _CONTAINER = "^[a-zA-Z0-9._][a-zA-Z0-9._-]*$"
 _VARIABLE = "^[a-zA-Z_][a-zA-Z0-9_]*$"
 
@@ -120,12 +121,13 @@ def host(value: object) -> str:
     """Read a host name as browsers send it in `Host`, without a port; return it canonical."""
     if not isinstance(value, str):
         raise ValueError("expected a host name")
+    authority = _AROUND_AN_AUTHORITY.sub("", value.strip())
     try:
-        name = hosts.canonical_host(value)
+        name = hosts.canonical_host(authority)
     except BadHost:
-        raise ValueError(f"this is not a host name{_with_a_labels(value)}") from None
-    if value.endswith(":") or re.search(r":[0-9]+$", value.rpartition("]")[2]):
-        raise ValueError(f"a host stands here without its port; write {name}")
+        raise ValueError(f"this is not a host name{_with_a_labels(authority)}") from None
+    if authority != value or re.search(r":[0-9]*$", authority.rpartition("]")[2]):
+        raise ValueError(f"a host stands here, without scheme, port or path; write {name}")
     return name
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from autostart_proxy.control.sockets import SYSTEM_SOCKET, ControlError, own_socket
+from autostart_proxy.control.sockets import SYSTEM_SOCKET, ControlError, NoProxy, own_socket
 
 
 def socket_to_ask(environment: Mapping[str, str] = os.environ) -> Path:
@@ -31,7 +31,7 @@ def ask(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             with connection.makefile("rb") as answers:
                 line = answers.readline()
         except (FileNotFoundError, ConnectionRefusedError):
-            raise ControlError(
+            raise NoProxy(
                 f"no proxy answers at {path}; start it, or name its socket with --socket"
             ) from None
         except PermissionError:

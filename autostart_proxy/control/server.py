@@ -95,7 +95,7 @@ class ControlServer:
         try:
             match json.loads(line):
                 case {"command": "status"}:
-                    services = [asdict(each) for each in self._fleet.snapshot()]
+                    services = [asdict(each) for each in await self._fleet.snapshot()]
                     return {"ok": True, "services": services}
                 case {"command": "wake", "name": str(name), "wait": True}:
                     return {"ok": True, "service": asdict(await self._fleet.wake(name))}

@@ -14,6 +14,10 @@ class ControlError(Exception):
     """The running proxy could not be asked, or could not do it; the message says why."""
 
 
+class NoProxy(ControlError):
+    """Nobody listens at the socket."""
+
+
 def own_socket(environment: Mapping[str, str] = os.environ) -> Path:
     """Return where a proxy that this user runs puts its socket by default.
 

@@ -21,7 +21,7 @@ import pytest_asyncio
 from autostart_proxy.backends import Observation
 from autostart_proxy.backends.process import ProcessBackend, open_backends
 from autostart_proxy.config.model import ServiceConfig
-from autostart_proxy.errors import BackendRefused, PortInUse, StartFailed
+from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse
 from tests.backends import programs
 from tests.backends.contract import (
     NOTICED_SECONDS,
@@ -104,9 +104,10 @@ async def test_a_signal_is_told_as_128_and_its_number(make: Make, port: int) -> 
 @pytest.mark.parametrize(
     ("keys", "complaint"),
     [
-        ({"command": ("no-such-program",)}, "no executable program 'no-such-program'"),
-        ({"command": ("./no-such-program",)}, "no executable program"),
-        ({"command": (__file__,)}, "no executable program"),
+        ({"command": ("no-such-program",)}, "command: no program 'no-such-program' can be run"),
+        ({"command": ("./no-such-program",)}, "/no-such-program' can be run"),
+        ({"command": (__file__,)}, "command: no program"),
+        ({"cwd": Path("/no/such/folder")}, "cwd: /no/such/folder is no folder"),
     ],
 )
 async def test_a_command_that_cannot_run_is_refused_with_the_reason(
@@ -115,7 +116,7 @@ async def test_a_command_that_cannot_run_is_refused_with_the_reason(
     backend = make("", **keys)
     with pytest.raises(BackendRefused) as refusal:
         await backend.start(ignore)
-    assert isinstance(refusal.value.reason, StartFailed)
+    assert isinstance(refusal.value.reason, Misconfigured)
     assert complaint in refusal.value.reason.detail
     assert not (await backend.observe()).running
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import pytest
 from autostart_proxy import __version__
 from autostart_proxy.commands import cli
 from autostart_proxy.config.model import schema
+from tests.ports import free_port
 from tests.running import LIMIT_SECONDS, Proxy, running
 
 ROOT = Path(__file__).parents[2]
@@ -34,8 +36,8 @@ async def test_operators_see_wake_and_put_to_sleep(proxy: Proxy) -> None:
     status, out, _ = await proxy.cli("status")
     assert status == 0
     head, row = out.splitlines()
-    assert re.split("  +", head) == [*cli._COLUMNS]
-    assert row.split()[:2] == ["a.example", "stopped"]
+    assert re.split("  +", head)[:3] == ["HOST", "NAME", "STATE"]
+    assert re.split("  +", row)[:3] == ["a.example", "The A", "stopped"]
 
     status, out, _ = await proxy.cli("wake", "a.example", "--wait")
     assert (status, out[:16]) == (0, "a.example: ready")
@@ -74,6 +76,58 @@ async def test_a_file_in_the_making_keeps_nobody_from_the_running_proxy(proxy: P
     proxy.config.write_text("{")
     socket_of_proxy = str(proxy.folder / "c.sock")
     assert (await proxy.cli("status", "--socket", socket_of_proxy))[0] == 0
+    status, out, errors = await proxy.cli("status")
+    assert f"autostart-proxy: {proxy.config}:1:2: expected" in errors
+    assert "no proxy answers" in errors
+    assert (status, out) == (1, "")
+
+
+async def test_where_nobody_answers_the_files_mistakes_are_told(proxy: Proxy) -> None:
+    proxy.write(proxyport=3)
+    status, _, errors = await proxy.cli("status")
+    assert status == 1
+    assert "proxyport: unknown key" in errors
+    proxy.config.unlink()
+    assert "there is no such file" in (await proxy.cli("status"))[2]
+
+
+async def test_to_ask_the_proxy_takes_neither_models_nor_backends(proxy: Proxy) -> None:
+    await proxy.start()
+    program = (
+        "import sys; from autostart_proxy.commands.cli import main; main(sys.argv[1:]);"
+        "print({'pydantic', 'asyncio', 'yaml', 'logging'} & {*sys.modules})"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", program, "status", "--config", str(proxy.config)],
+        capture_output=True,
+        timeout=LIMIT_SECONDS,
+    )
+    assert done.stdout.decode().splitlines()[-1] == "set()"
+
+
+async def test_a_service_that_lacks_something_keeps_nobody_from_the_others(proxy: Proxy) -> None:
+    service = json.loads(proxy.config.read_text())["services"]["a.example"]
+    lacking = {**service, "cwd": "/no/such/folder", "proxyPort": free_port()}
+    proxy.write(top={"services": {"a.example": service, "b.example": lacking}})
+    status, out, _ = await proxy.cli("check")
+    assert status == 1
+    assert "cwd: /no/such/folder: there is no such file or folder" in out
+    await proxy.start()
+    await proxy.until_logged("service misconfigured")
+    assert (await proxy.get())[0] == 200
+    status, body = await proxy.get(host="b.example")
+    assert status == 503
+    assert json.loads(body)["error"] == "misconfigured"
+    _, out, _ = await proxy.cli("status")
+    assert "misconfigured: cwd: /no/such/folder" in out.splitlines()[2]
+
+
+async def test_run_takes_the_file_as_check_does(proxy: Proxy, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{")
+    status, _, errors = await proxy.cli("run", str(tmp_path / "broken.json"))
+    assert status == 1
+    assert "broken.json:1:2: expected" in errors
 
 
 # Without a proxy.
@@ -163,22 +217,6 @@ def test_output_that_nobody_reads_to_its_end_is_no_error() -> None:
     done = subprocess.run(["bash", "-c", command], capture_output=True, timeout=LIMIT_SECONDS)
     assert done.stdout.strip() in (b"0", b"1")
     assert done.stderr == b""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (None, "-"),
-        (0.04, "0.0s"),
-        (59.9, "59.9s"),
-        (60, "1m0s"),
-        (3599, "59m59s"),
-        (3600, "1h0m"),
-        (90000, "1d1h"),
-    ],
-)
-def test_durations_are_told_in_two_units(seconds: float | None, words: str) -> None:
-    assert cli._duration(seconds) == words
 
 
 def test_what_keeps_the_proxy_from_starting_is_an_error_in_the_journal(

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from autostart_proxy.config.model import ServiceConfig, schema
-from autostart_proxy.config.reader import parse
+from autostart_proxy.config.reader import parse, read
 from autostart_proxy.errors import ConfigError
 from tests.config.files import parsed, problem, problems, service
 
@@ -37,8 +37,6 @@ def test_every_problem_is_told_with_file_line_column_key_and_cure() -> None:
         for line in (
             '2:13: listen: expected an address and a port; for example "127.0.0.1:8890"'
             ' or "unix:/run/autostart-proxy/http.sock"',
-            '4:5: services["a.example"].composeDir: missing; a service has either composeDir or'
-            " command",
             '5:7: services["a.example"].composedir: unknown key; did you mean composeDir?',
             '6:20: services["a.example"].proxyPort: expected a whole number from 1 to 65535;'
             " for example 8001",
@@ -99,7 +97,10 @@ def test_a_file_without_services_is_refused() -> None:
         ({"health": 3}, "services.a.health: expected an object with keys and values"),
         ({"health": {"url": "/"}}, "services.a.health.url: unknown key; known here: path, status"),
         ({"aliases": "b"}, 'services.a.aliases: expected a list; for example ["stt.example.org"]'),
-        ({"aliases": ["b:1"]}, "services.a.aliases: item 1: a host stands here without its port"),
+        (
+            {"aliases": ["b:1"]},
+            "services.a.aliases: item 1: a host stands here, without",
+        ),
         ({"containers": []}, "services.a.containers: expected a list that is not empty"),
         ({"containers": ["-f"]}, "services.a.containers: item 1: expected the name of a service"),
         ({"blocking": "Auto"}, 'services.a.blocking: expected true, false or "auto"'),
@@ -336,13 +337,26 @@ def test_a_service_is_inspected_once_it_is_well_formed() -> None:
 
     services = {"a": service(), "b": service(composeDir="/opt/b", proxyPort=0)}
     with pytest.raises(ConfigError) as caught:
-        parse(json.dumps({"services": services}), source="c", inspect=inspect)
+        read(json.dumps({"services": services}), source="c", inspect=inspect)
     assert seen == ["a"]
     assert [line.split(": ", 1)[1] for line in caught.value.problems] == [
         "services.a.cwd: nor this",
         "services.a.composeDir: there is no such folder",
         "services.b.proxyPort: expected a whole number from 1 to 65535; for example 8001",
     ]
+
+
+def test_what_is_minded_about_one_service_does_not_refuse_the_others() -> None:
+    def inspect(one: ServiceConfig) -> Iterator[tuple[str, str]]:
+        if one.proxy_port == 2:
+            yield "composeDir", "there is no such folder"
+
+    services = {"a": service(), "B.example": service(composeDir="/opt/b", proxyPort=2)}
+    reading = read(json.dumps({"services": services}, indent=1), source="c", inspect=inspect)
+    assert set(reading.config.services) == {"a", "b.example"}
+    (mistake,) = reading.mistakes["b.example"]
+    assert mistake == 'c:8:4: services["B.example"].composeDir: there is no such folder'
+    assert set(reading.mistakes) == {"b.example"}
 
 
 def test_no_value_of_the_environment_is_ever_repeated() -> None:
