@@ -18,6 +18,8 @@ class ServiceStatus:
 
     `leases` are the requests it serves, `held` those that wait for it. `last_start_seconds` is None
     before the first start, `sleeps_in_seconds` where it is in use, not awake, or never sleeps.
+    `why` is for operators. `error` and `message` are what clients are told of a start or stop that
+    failed; `retry_in_seconds` how long the next start has to wait because of it.
     """
 
     host: str
@@ -29,11 +31,15 @@ class ServiceStatus:
     last_start_seconds: float | None
     why: str
     sleeps_in_seconds: float | None
+    error: str | None = None
+    message: str | None = None
+    retry_in_seconds: float | None = None
 
 
 def status_of(host: str, name: str, life: Lifecycle[Any], now: float) -> ServiceStatus:
     """Look at a service's lifecycle at this moment of its clock."""
-    idle_deadline = life.idle_deadline
+    idle_deadline, failure = life.idle_deadline, life.failure
+    refused = life.refusal(now) is not None
     return ServiceStatus(
         host=host,
         name=name,
@@ -44,6 +50,9 @@ def status_of(host: str, name: str, life: Lifecycle[Any], now: float) -> Service
         last_start_seconds=life.last_start_seconds and round(life.last_start_seconds, 3),
         why=why(life),
         sleeps_in_seconds=idle_deadline and round(max(0.0, idle_deadline - now), 3),
+        error=failure and failure.tag,
+        message=failure and failure.public,
+        retry_in_seconds=round(life.backoff.due_at - now, 3) if refused else None,
     )
 
 

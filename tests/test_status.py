@@ -61,6 +61,18 @@ def test_every_state_says_why(told: list[Event[str]], state: State, words: str) 
     assert (life.state, why(life)) == (state, words)
 
 
+def test_a_failure_is_told_to_clients_without_its_details_and_with_the_next_try() -> None:
+    failed: list[Event[str]] = [Arrived("a"), StartFailed(BROKEN), Stopped()]
+    once = status_of("a.example", "A", after(*failed), 1.0)
+    assert (once.error, once.message) == ("start_failed", "The service could not be started.")
+    assert once.retry_in_seconds is None, "after one failure, at once"
+    twice = status_of("a.example", "A", after(*failed, *failed), 1.5)
+    assert twice.retry_in_seconds == 1.5
+    later = status_of("a.example", "A", after(*failed, *failed), 3.5)
+    assert later.retry_in_seconds is None
+    assert later.error == "start_failed"
+
+
 def test_what_never_sleeps_says_so() -> None:
     life = after(*UP, Departed("a"), policy=Policy(idle_timeout=None))
     assert why(life) == "never sleeps"

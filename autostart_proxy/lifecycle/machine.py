@@ -57,6 +57,7 @@ class Lifecycle(Generic[L]):
         failure: why the last start or stop did not succeed; None once one does.
         killed: what the last stop had to kill.
         awake_because: who asked for the present or last start.
+        backoff: when the next start may be tried.
         last_start_seconds: from the order to start until `Started`, of the last good start.
     """
 
@@ -79,7 +80,7 @@ class Lifecycle(Generic[L]):
         self._wanted = False
         self._sleep_after_serving = False
         self._closed: errors.ProxyError | None = None
-        self._backoff = Backoff()
+        self.backoff = Backoff()
         self._effects: list[Effect[L]] = []
 
     def __repr__(self) -> str:
@@ -107,7 +108,7 @@ class Lifecycle(Generic[L]):
             case State.STOPPING:
                 return stop_deadline(self.since, self.policy)
             case State.FAILED:
-                shown = max(self.since + FAILURE_SHOWN_SECONDS, self._backoff.due_at)
+                shown = max(self.since + FAILURE_SHOWN_SECONDS, self.backoff.due_at)
                 return shown if self._tidy_deadline is None else min(shown, self._tidy_deadline)
             case _:
                 assert_never(self.state)
@@ -122,9 +123,9 @@ class Lifecycle(Generic[L]):
 
     def refusal(self, now: float) -> errors.OperationError | None:
         """Why nobody can have the service started now; None where it can be tried."""
-        if self.state not in (State.STOPPED, State.FAILED) or now >= self._backoff.due_at:
+        if self.state not in (State.STOPPED, State.FAILED) or now >= self.backoff.due_at:
             return None
-        return self.failure or self._backoff.reason
+        return self.failure or self.backoff.reason
 
     def handle(self, event: Event[L], now: float) -> list[Effect[L]]:
         """Take in a fact and say what is to be done, in order.
@@ -241,14 +242,14 @@ class Lifecycle(Generic[L]):
 
     def _wake(self, by_operator: bool, cause: str, now: float) -> None:
         if by_operator:
-            self._backoff.forget()
+            self.backoff.forget()
         self._sleep_after_serving = False
         match self.state:
             case State.READY:
                 self._idle_since = now
             case State.DRAINING:
                 self._become_ready(now)
-            case State.STOPPED | State.FAILED if now < self._backoff.due_at:
+            case State.STOPPED | State.FAILED if now < self.backoff.due_at:
                 pass
             case State.ADOPTING:
                 self._wanted = True
@@ -267,7 +268,7 @@ class Lifecycle(Generic[L]):
                 self._stop(now, _OPERATOR)
             case State.FAILED:  # whatever had failed: something may still run
                 self.failure = None
-                self._backoff.forget()
+                self.backoff.forget()
                 self._tidy(now, _OPERATOR)
             case State.STOPPED if self._remains:
                 self._tidy(now, _OPERATOR)
@@ -285,24 +286,23 @@ class Lifecycle(Generic[L]):
 
     def _lose(self, exit: Exit | None, remains: bool, now: float) -> None:
         """A stop by hand leads to stopped, a crash to failed, so that crash loops back off."""
+        self._remains.see(remains, now)  # also meanwhile, in case a stop that follows fails
         match self.state:
             case State.STARTING:
                 if exit is not None and self._patience.launched_at is not None:
                     self._fail_start(errors.ContainerExited(detail=str(exit)), now)
                 return
             case State.STOPPING:
-                self._remains.see(remains, now)  # in case the stop fails
                 return
             case State.DRAINING if remains:
                 self._stop(now, "ended while it was put to sleep")
                 return
             case State.ADOPTING:
                 self._effects.append(events.Abandon())
-        self._remains.see(remains, now)
         if self.state in (State.ADOPTING, State.READY) and crashed(exit):
             detail = f"while {self.state.value}: {exit}"
             self.failure = errors.ContainerExited("The service ended by itself.", detail=detail)
-            self._backoff.note(self.failure, now)
+            self.backoff.note(self.failure, now)
             self._move(State.FAILED, now, "ended by itself")
         elif self.state in (State.ADOPTING, State.READY, State.DRAINING):
             self.failure = None
@@ -418,7 +418,7 @@ class Lifecycle(Generic[L]):
     def _refuse_for_now(self, reason: errors.OperationError, now: float) -> None:
         self.failure = reason
         self._wanted = self._sleep_after_serving = False
-        self._backoff.note(reason, now)
+        self.backoff.note(reason, now)
         self._effects.extend(self._leases.refuse_all(reason))
 
     def _fail_stop(self, reason: errors.OperationError, now: float) -> None:

@@ -80,6 +80,9 @@ async def test_status_tells_every_service_in_the_order_of_the_file(path: Path) -
         "last_start_seconds": None,
         "why": "idle",
         "sleeps_in_seconds": None,
+        "error": None,
+        "message": None,
+        "retry_in_seconds": None,
     }
     assert second["host"] == "b.example"
 

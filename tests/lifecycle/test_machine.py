@@ -581,6 +581,16 @@ def test_what_is_not_what_answers_is_not_adopted_and_not_stopped() -> None:
     assert StopBackend() in life.handle(PutToSleep(), 3.0)
 
 
+def test_what_remains_of_a_start_whose_cleaning_up_failed_is_stopped_some_day() -> None:
+    life = launched()
+    life.handle(FoundStopped(remains=True), 2.0)
+    life.handle(StartFailed(EXITED), 3.0)
+    life.handle(StopFailed(BROKEN), 4.0)
+    while life.state is not State.STOPPING:
+        assert life.deadline is not None
+        life.handle(Tick(), life.deadline)
+
+
 def test_found_running_is_no_news_while_starting_adopting_or_ready() -> None:
     assert launched().handle(FoundRunning(), 2.0) == []
     assert adopting().handle(FoundRunning(), 2.0) == []
