@@ -50,8 +50,8 @@ def status_of(host: str, name: str, life: Lifecycle[Any], now: float) -> Service
         last_start_seconds=life.last_start_seconds and round(life.last_start_seconds, 3),
         why=why(life),
         sleeps_in_seconds=idle_deadline and round(max(0.0, idle_deadline - now), 3),
-        error=failure and failure.tag,
-        message=failure and failure.public,
+        error=failure.tag if failure else None,
+        message=failure.public if failure else None,
         retry_in_seconds=round(life.backoff.due_at - now, 3) if refused else None,
     )
 
