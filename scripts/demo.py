@@ -18,8 +18,8 @@ import sys
 import tempfile
 from argparse import ArgumentParser, Namespace
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +63,9 @@ class Figures:
 def main() -> int:
     """Run the demonstration; returns the exit status."""
     try:
-        return asyncio.run(_demo(_parser().parse_args()))
+        return asyncio.run(_until_told(_demo(_parser().parse_args())))
+    except asyncio.CancelledError:
+        return 128 + signal.SIGTERM
     except DemoFailed as failure:
         print(f"demo: {failure}", file=sys.stderr)
         return 1
@@ -81,6 +83,13 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--stay", action="store_true", help="keep running afterwards")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
     return parser
+
+
+async def _until_told(demo: Coroutine[None, None, int]) -> int:
+    """Run the demonstration; SIGTERM ends it as Ctrl-C does, and all that it started."""
+    task = asyncio.ensure_future(demo)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await task
 
 
 async def _demo(arguments: Namespace) -> int:
@@ -103,17 +112,17 @@ async def _demo(arguments: Namespace) -> int:
             )
         )
         say = (lambda _: None) if arguments.json else print
-        if arguments.docker:
-            say("building the image, where that has not been done yet")
-            await _build(folder / "project")
-        async with _proxy(config, folder / "proxy.log"), aiohttp.ClientSession() as client:
+        async with AsyncExitStack() as started:
+            if arguments.docker:
+                say("building the image, where that has not been done yet")
+                await started.enter_async_context(_project(folder / "project"))
+            await started.enter_async_context(_proxy(config, folder / "proxy.log"))
+            client = await started.enter_async_context(aiohttp.ClientSession())
             figures = await _watch(arguments, config, port, client, say)
             if arguments.json:
                 print(json.dumps(asdict(figures)))
             if arguments.stay:
                 await _stay(arguments, say)
-        if arguments.docker:
-            await _run("docker", "compose", "down", "--timeout", "5", cwd=folder / "project")
     right = arguments.expect is None or _words(figures.transcript) == _words(arguments.expect)
     if not right:
         print(f"demo: expected {arguments.expect!r}", file=sys.stderr)
@@ -167,12 +176,28 @@ def _compose_file(arguments: Namespace) -> str:
     )
 
 
+@asynccontextmanager
+async def _project(project: Path) -> AsyncIterator[None]:
+    """The Compose project with its image; containers, networks and volumes are gone afterwards."""
+    try:
+        await _build(project)
+        yield
+    finally:
+        down = ("docker", "compose", "down", "--volumes", "--timeout", "5")
+        await _run(*down, cwd=project)
+
+
 async def _build(project: Path) -> None:
     """Build beforehand what a first start would build, since a request is not held that long."""
     process = await asyncio.create_subprocess_exec(
         "docker", "compose", "--progress", "plain", "build", cwd=project, stdout=PIPE, stderr=STDOUT
     )
-    said, _ = await process.communicate()
+    try:
+        said, _ = await process.communicate()
+    except asyncio.CancelledError:
+        process.terminate()
+        await process.wait()
+        raise
     if process.returncode != 0:
         last = "\n".join(said.decode(errors="replace").splitlines()[-20:])
         raise DemoFailed(f"the image could not be built:\n{last}")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+
+import psutil
 
 DEMO = Path(__file__).parents[1] / "scripts" / "demo.py"
 SPEECH = Path(__file__).parent / "speech"
@@ -59,6 +63,23 @@ def test_a_proxy_that_cannot_listen_is_not_mistaken_for_who_listens_there() -> N
         code, _, err = demo("--listen", address)
     assert code == 1
     assert f"cannot listen on {address}" in err
+
+
+def test_told_to_end_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    argv = [sys.executable, str(DEMO), "--audio", str(SPEECH / "samples" / "demo.wav")]
+    argv += ["--model", str(SPEECH / "model"), "--stay"]
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as running:
+        assert running.stdout is not None
+        for line in running.stdout:
+            if "cold" in line:  # in the middle of it, with the service awake
+                break
+        started = psutil.Process(running.pid).children(recursive=True)
+        assert len(started) >= 2, "the proxy and the engine"
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(30) == 128 + signal.SIGTERM
+    assert [each for each in started if each.is_running()] == []
+    assert [*tmp_path.iterdir()] == []
 
 
 def test_a_recording_that_is_not_there_is_named() -> None:
