@@ -54,9 +54,12 @@ def canonical_host(authority: bytes | str) -> str:
             raise BadHost
         return name
     try:
-        return f"[{IPv6Address(match['ipv6'])}]"
+        address = IPv6Address(match["ipv6"])
     except AddressValueError:
         raise BadHost from None
+    # RFC 5952, section 5; str() writes these in hexadecimal before Python 3.13.
+    mapped = address.ipv4_mapped
+    return f"[{address}]" if mapped is None else f"[::ffff:{mapped}]"
 
 
 class Named(Protocol):
