@@ -23,12 +23,12 @@ def refusal(
     Args:
         awaited: show the page that waits for this service in a browser, while it starts.
     """
-    id_, head_only = request_id.decode(), request.method == b"HEAD"
+    head_only = request.method == b"HEAD"
     if awaited is None or not isinstance(error, errors.Starting):
         return own_responses.error_response(
             error,
             page=pages.template("error.html"),
-            request_id=id_,
+            request_id=request_id,
             accept=request.field(b"accept"),
             head_only=head_only,
             close=close,
@@ -40,7 +40,7 @@ def refusal(
         service=awaited.config.name,
         elapsed_seconds=int(status.since_seconds) if status.state in _ON_THE_WAY else 0,
         last_start_seconds=status.last_start_seconds,
-        request_id=id_,
+        request_id=request_id,
         head_only=head_only,
         close=close,
     )

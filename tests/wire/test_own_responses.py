@@ -31,6 +31,8 @@ BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*
         (b"text/html;q=0.2, application/*;q=0.4", False),
         (b"text/html;q=nonsense", True),
         (b"\xff\xfe", False),
+        (b"text/x," * 40 + b"text/html", False),
+        (b"text/html" + b",text/x" * 4000, True),
     ],
 )
 def test_html_is_for_those_who_ask_for_it(accept: bytes, html: bool) -> None:
@@ -68,7 +70,7 @@ def test_every_error_is_one_complete_message(error: type[errors.ProxyError], acc
     written = own_responses.error_response(
         error(detail="/secret"),
         page=ERROR,
-        request_id="id-1",
+        request_id=b"id-1",
         accept=accept,
         head_only=False,
         close=True,
@@ -93,20 +95,38 @@ def test_every_error_is_one_complete_message(error: type[errors.ProxyError], acc
         assert not re.search(rb"(?:src|href)=|//", body), "the page must need nothing else"
 
 
+def test_what_is_remembered_of_an_error_is_not_its_request_nor_its_message() -> None:
+    written = set()
+    for error in (errors.BadRequest(), errors.BadRequest("Why."), errors.UnknownHost()):
+        for id_, head_only, close in (
+            (b"1", False, True),
+            (b"22", False, False),
+            (b"1", True, True),
+        ):
+            response = own_responses.error_response(
+                error, page=ERROR, request_id=id_, accept=b"", head_only=head_only, close=close
+            )
+            head, _, body = response.partition(b"\r\n\r\n")
+            got = read_message(head)
+            assert (got.status, got["x-request-id"]) == (error.status, id_.decode())
+            assert int(got["content-length"]) == len(body) or head_only
+            assert ("connection" in got) is close
+            assert head_only or json.loads(body)["message"] == error.public
+            written.add(response)
+    assert len(written) == 9
+
+
 def test_pages_escape_what_they_show() -> None:
     error = errors.StartFailed("<b>&")
     page = own_responses.error_response(
-        error, page=ERROR, request_id="<i>", accept=BROWSER, head_only=False, close=False
+        error, page=ERROR, request_id=b"id", accept=BROWSER, head_only=False, close=False
     )
-    assert b"&lt;b&gt;&amp;" in page and b"&lt;i&gt;" in page
-    body = page.partition(b"\r\n\r\n")[2]
-    assert b"<b>" not in body and b"<i>" not in body
+    assert b"&lt;b&gt;&amp;" in page and b"<b>" not in page
     waiting = own_responses.waiting_page(
         errors.Starting(retry_after_seconds=1), page=WAITING, service="<script>$x",
-        elapsed_seconds=0, last_start_seconds=None, request_id="<i>", head_only=False, close=False,
+        elapsed_seconds=0, last_start_seconds=None, request_id=b"id", head_only=False, close=False,
     )  # fmt: skip
     assert b"&lt;script&gt;$x is starting" in waiting
-    assert b"<i>" not in waiting.partition(b"\r\n\r\n")[2]
     assert b"\r\nRetry-After: 1\r\n" in waiting
     assert b"The last start" not in waiting, "nothing is claimed that is not known"
 
@@ -114,6 +134,6 @@ def test_pages_escape_what_they_show() -> None:
 def test_the_waiting_page_tells_what_the_last_start_took() -> None:
     page = own_responses.waiting_page(
         errors.Starting(retry_after_seconds=1), page=WAITING, service="x", elapsed_seconds=0,
-        last_start_seconds=6.6, request_id="i", head_only=False, close=False,
+        last_start_seconds=6.6, request_id=b"i", head_only=False, close=False,
     )  # fmt: skip
     assert b"The last start took 7 s." in page
