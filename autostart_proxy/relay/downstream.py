@@ -29,7 +29,7 @@ from autostart_proxy.relay.peers import HELD, PIPELINED, UPSTREAM_FULL, Lease, O
 from autostart_proxy.relay.refusals import is_navigation
 from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Pool
 from autostart_proxy.status import ServiceStatus
-from autostart_proxy.wire.requests import Request, RequestReader, salvage
+from autostart_proxy.wire.requests import Request, RequestReader
 
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
@@ -306,11 +306,12 @@ class DownstreamConnection(asyncio.Protocol):
     def _refuse_head(self, error: errors.ProxyError, data: bytes) -> None:
         """Answer what could not be read as a request, and be done with this client."""
         self._buffer = b""
+        request = self._reader.salvage(data)
         self.exchange = exchange = Exchange(
             self,
-            salvage(data, self._peer),
+            request,
             _NOBODY,
-            self._owner.new_request_id(),
+            request.request_id or self._owner.new_request_id(),
             self._begun_at,
             monotonic(),
         )

@@ -30,6 +30,7 @@ from autostart_proxy.relay.stages import Stage
 from autostart_proxy.relay.tunnel import Tunnel
 from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Address, UpstreamConnection
 from autostart_proxy.wire import framing, own_responses
+from autostart_proxy.wire.chunks import LAST_CHUNK
 from autostart_proxy.wire.requests import Request
 from autostart_proxy.wire.responses import Response
 
@@ -192,6 +193,8 @@ class Exchange:
             self._read_head(data)
             return
         passed = body.feed(data)
+        while body.behind:
+            passed += body.feed(b"")
         self.bytes_out += len(passed)
         self.client.write(passed)
         if body.done:
@@ -205,7 +208,7 @@ class Exchange:
         pooled = self._upstream is not None and self._upstream.served > 0
         if isinstance(self._response_body, framing.UntilClose) and clean:
             if not self.request.http10:
-                self.client.write(framing.LAST_CHUNK)
+                self.client.write(LAST_CHUNK)
             self._complete(b"")
         elif pooled and self._repeatable and not begun and not self._retried:
             self._retried = True
@@ -290,6 +293,8 @@ class Exchange:
 
     def _pass_body(self, body: framing.Body, data: bytes) -> None:
         passed = body.feed(data)
+        while body.behind:
+            passed += body.feed(b"")
         limit = self.service.config.max_body
         if limit is not None and body.size > limit:
             raise errors.BodyTooLarge()
@@ -305,23 +310,21 @@ class Exchange:
     def _read_head(self, data: bytes) -> None:
         if self._unread_head:
             data, self._unread_head = self._unread_head + data, b""
-        while True:
-            found = self._sender.reader.read(data)
+        at = 0
+        while at < len(data):
+            found = self._sender.reader.read(data, at)
             if found is None:
-                self._unread_head = data
+                self._unread_head = data[at:]
                 return
-            response, end = found
-            data = data[end:]
+            response, at = found
             if response.status >= 200:
-                self._begin_response(response, data)
+                self._begin_response(response, data[at:])
                 return
             if response.status == 101:
-                self._switch(response, data)
+                self._switch(response, data[at:])
                 return
             if not self.request.http10:
                 self.client.write(response.interim_head())
-            if not data:
-                return
 
     def _begin_response(self, response: Response, rest: bytes) -> None:
         self._move(Stage.RESPONDING)
@@ -342,6 +345,8 @@ class Exchange:
             self._complete(rest)
             return
         passed = body.feed(rest)
+        while body.behind:
+            passed += body.feed(b"")
         self.bytes_out = len(passed)
         self.client.write(head + passed if passed else head)
         if body.done:
@@ -432,7 +437,7 @@ class Exchange:
                 (self.held_until or ended) - self._arrived,
                 ended - self._begun_at,
                 self.request_id.decode(),
-                request.fields.client.decode() or "unix",
+                request.fields.client,
                 self.error_tag,
             )
         )

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Set
+from functools import lru_cache
 
 from autostart_proxy import errors
-
-LINE_LIMIT_BYTES = 8 * 1024
-REQUEST_HEAD_LIMIT_BYTES = 32 * 1024
-END_OF_HEAD = b"\r\n\r\n"
 
 TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]"
 TEXT = rb"[^\x00-\x08\x0a-\x1f\x7f]"
 FIELDS = rb"(?:" + TOKEN + rb"++:" + TEXT + rb"*+\r\n)*+"
 _FIELD_SECTION = re.compile(FIELDS)
-BROKEN_LINES = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _TRAILER_FORBIDDEN = re.compile(
     rb"(?i)(?:host|connection|content[-_](?:length|encoding|type|range)|transfer[-_]encoding"
-    rb"|x[-_]forwarded[-_][^:]++|x[-_]request[-_]id|x[-_]real[-_]ip|forwarded|upgrade|expect|te"
-    rb"|keep[-_]alive|proxy[-_][^:]++|http2[-_]settings|trailer|cookie|set[-_]cookie"
-    rb"|(?:www[-_])?auth[^:]++|cache[-_]control|max[-_]forwards|range|if[-_][^:]++|location):"
+    rb"|x[-_]forwarded[-_][^:]++|x[-_]request[-_]id|x[-_]real[-_]ip|x[-_]autostart|forwarded"
+    rb"|upgrade|expect|te|keep[-_]alive|proxy[-_][^:]++|http2[-_]settings|trailer|cookie"
+    rb"|set[-_]cookie|(?:www[-_])?auth[^:]++|cache[-_]control|max[-_]forwards|range|if[-_][^:]++"
+    rb"|location):"
 )
 _LENGTH = re.compile(rb"[0-9]{1,18}")
 
@@ -28,8 +26,13 @@ PLAIN_CONNECTION = frozenset([b"keep-alive", b"close", b"upgrade", b"", b"te", b
 
 def find_field(head: bytes, name: bytes) -> bytes:
     """Look up the first value of a field in anything that holds field lines; for rare uses."""
-    found = re.search(rb"(?i)\n" + re.escape(name) + rb":([^\r\n]*)", head)
+    found = _field_line(name).search(head)
     return found[1].strip(b" \t") if found else b""
+
+
+@lru_cache(maxsize=16)
+def _field_line(name: bytes) -> re.Pattern[bytes]:
+    return re.compile(rb"(?i)\n" + re.escape(name) + rb":([^\r\n]*)")
 
 
 def clean_trailers(section: bytes) -> bytes | None:
@@ -68,7 +71,7 @@ def declared_body(
     return int(digits), False
 
 
-def without_named(fields: bytes, names: set[bytes]) -> bytes:
+def without_named(fields: bytes, names: Set[bytes]) -> bytes:
     """Leave out the fields that Connection names (RFC 9110, section 7.6.1)."""
     lines = fields.split(b"\r\n")[:-1]
     return b"".join(

@@ -1,6 +1,7 @@
 """Response heads: read strictly, written anew (RFC 9110 and RFC 9112). Pure.
 
-The rules are those of `requests`; what breaks them is the service's fault.
+The rules are those of `requests`; what breaks them is the service's fault. `X-Autostart` and
+`X-Request-ID` end here: what a client reads there is the proxy's own word.
 """
 
 from __future__ import annotations
@@ -10,21 +11,26 @@ from dataclasses import dataclass
 
 from autostart_proxy import errors
 from autostart_proxy.wire.grammar import (
-    END_OF_HEAD,
     FIELDS,
     PLAIN_CONNECTION,
     TEXT,
     declared_body,
     without_named,
 )
+from autostart_proxy.wire.heads import Fault, GrowingHead, beginnings
 
-RESPONSE_HEAD_LIMIT_BYTES = 64 * 1024
-_RESPONSE = re.compile(
-    rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( " + TEXT + rb"*+)?\r\n" + FIELDS + rb"\r\n"
-)
+_STATUS_LINE = rb"HTTP/1\.([01]) ([1-9][0-9][0-9])( " + TEXT + rb"*+)?\r\n"
+_STATUS_LINE_BEGUN = beginnings(
+    rb"H", rb"T", rb"T", rb"P", rb"/", rb"1", rb"\.", rb"[01]", rb" ",
+    rb"[1-9]", rb"[0-9]", rb"[0-9]", rb"(?: " + TEXT + rb"*+)?", rb"\r",
+)  # fmt: skip
+_STATUS_LINE_ALONE = re.compile(_STATUS_LINE)
+_RESPONSE = re.compile(_STATUS_LINE + FIELDS + rb"\r\n")
+
+# Searches a lower-cased copy, line by line.
 _RESPONSE_SPECIAL = re.compile(
-    rb"\n(connection|content-length|transfer-encoding|x-request-id|upgrade|te|keep-alive"
-    rb"|proxy-connection|proxy-authenticate):([^\r]*+)\r"
+    rb"\n(connection|content-length|transfer-encoding|x-request-id|x-autostart|upgrade|te"
+    rb"|keep-alive|proxy-connection|proxy-authenticate):([^\r]*+)\r"
 )
 
 
@@ -62,43 +68,53 @@ class Response:
 class ResponseReader:
     """Reads the response heads of one connection; remembers the last, as `RequestReader` does."""
 
-    __slots__ = ("_response", "_head")
+    __slots__ = ("_growing", "_head", "_response")
 
     def __init__(self) -> None:
+        self._growing = GrowingHead(_STATUS_LINE_ALONE, _STATUS_LINE_BEGUN, _refusal)
         self._head = b""
         self._response: Response | None = None
 
-    def read(self, data: bytes) -> tuple[Response, int] | None:
+    def read(self, data: bytes, at: int = 0) -> tuple[Response, int] | None:
         """Read a head.
 
         Args:
-            data: everything that has arrived since the last message ended.
+            data: what has arrived.
+            at: where in it the last message ended.
         Returns:
-            The response and the length of its head; None while the head is incomplete.
+            The response, and where its head ends; None while the head is incomplete.
         Raises:
             BadUpstream
         """
         response = self._response
-        if response is not None and data.startswith(self._head):
-            return response, len(self._head)
-        end = data.find(END_OF_HEAD) + 4
-        if end < 4:
-            if len(data) > RESPONSE_HEAD_LIMIT_BYTES:
-                raise errors.BadUpstream(detail="its head is too large")
-            if not b"HTTP/1.".startswith(data[:7]):
-                raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
+        if response is not None and data.startswith(self._head, at):
+            self._growing.checked = 0
+            return response, at + len(self._head)
+        checked = self._growing.checked
+        end = self._growing.end(data, at)
+        if not end:
+            if self._growing.checked > checked:
+                # Nothing that follows makes right what is wrong of its framing already.
+                _read_response(data[at : at + self._growing.checked] + b"\r\n")
             return None
-        response = _read_response(data[:end])
-        self._head, self._response = data[:end], response
+        head = data[at:end]
+        response = _read_response(head)
+        self._head, self._response = head, response
         return response, end
+
+
+def _refusal(fault: Fault) -> errors.BadUpstream:
+    if fault is Fault.BROKEN:
+        return errors.BadUpstream(detail="its head is not valid HTTP/1.1")
+    return errors.BadUpstream(
+        "The service gave an answer whose headers are too large.", detail=fault.value
+    )
 
 
 def _read_response(head: bytes) -> Response:
     match = _RESPONSE.fullmatch(head)
     if match is None:
-        raise errors.BadUpstream(detail="its head is not valid HTTP/1.1")
-    if len(head) > RESPONSE_HEAD_LIMIT_BYTES:
-        raise errors.BadUpstream(detail="its head is too large")
+        raise _refusal(Fault.BROKEN)
     minor, status, reason = match.groups()
     http10 = minor == b"0"
     kept: list[bytes] = []

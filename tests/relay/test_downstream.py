@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -76,6 +77,33 @@ async def test_a_malformed_head_is_refused_and_nothing_of_it_goes_on(
     got = await relay.refused(request_)
     assert (got.status, tag(got), got["connection"]) == (400, "bad_request", "close")
     assert relay.upstream.count == 0
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"*1\r\n$4\r\nPING\r\n",
+        b"\tGET / HTTP/1.1\r\nHost: a.example\r\n",
+        b"\x16\x03\x01\x02\x00",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+        b"GET / HTTP/1.2\r\n",
+        b"GET / HTTP/1.1\r\nHost : a.example\r\n",
+        b"GET / HTTP/1.1\nHost",
+        b"\r\n\r\nGET /a b",
+    ],
+)
+async def test_a_head_that_no_further_byte_can_make_right_is_refused_at_once(
+    relay: Relay, begun: bytes
+) -> None:
+    async with asyncio.timeout(1):
+        got = await relay.refused(begun)
+    assert (got.status, tag(got), got["connection"]) == (400, "bad_request", "close")
+
+
+async def test_bytes_beyond_ascii_in_a_target_go_on_percent_encoded(relay: Relay) -> None:
+    seen, got = await relay.exchange("GET /é?q=ü HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+    assert seen.first == b"GET /%C3%A9?q=%C3%BC HTTP/1.1"
+    assert got.status == 200
 
 
 @pytest.mark.parametrize("body", [b"x\r\n", b"5\nhello", b"3\r\nabcd\r\n", b"-1\r\n", b"f" * 16,
@@ -177,13 +205,14 @@ async def test_unknown_hosts_are_answered_on_one_connection(
 @pytest.mark.parametrize(
     ("request_", "status", "expected"),
     [
-        (get("/" + "x" * 8200), 414, "uri_too_long"),
-        (get("/", "X: " + "x" * 8200), 431, "headers_too_large"),
-        (get("/", *(f"X{n}: " + "x" * 4000 for n in range(9))), 431, "headers_too_large"),
-        (get("/", *(f"X{n}: 1" for n in range(101))), 431, "headers_too_large"),
-        (b"GET /" + b"x" * 9000, 414, "uri_too_long"),
-        (get("/", "X: " + "x" * 9000)[:-4], 431, "headers_too_large"),
-        (get("/", *(f"X{n}: " + "x" * 4000 for n in range(9)))[:-4], 431, "headers_too_large"),
+        (get("/" + "x" * 16_400), 414, "uri_too_long"),
+        (get("/", "X: " + "x" * 33_000), 431, "headers_too_large"),
+        (get("/", *(f"X{n}: " + "x" * 9000 for n in range(8))), 431, "headers_too_large"),
+        (get("/", *(f"X{n}: 1" for n in range(201))), 431, "headers_too_large"),
+        (b"GET /" + b"x" * 17_000, 414, "uri_too_long"),
+        (get("/", "X: " + "x" * 33_000)[:-4], 431, "headers_too_large"),
+        (get("/", *(f"X{n}: " + "x" * 9000 for n in range(8)))[:-4], 431, "headers_too_large"),
+        (get("/", *(f"X{n}: 1" for n in range(202)))[:-4], 431, "headers_too_large"),
     ],
 )
 @pytest.mark.parametrize("step", [500, 1_000_000])
@@ -198,12 +227,32 @@ async def test_heads_beyond_the_limits_are_refused_across_segments_too(
     client.close()
 
 
-async def test_trailers_beyond_the_limits_are_refused(relay: Relay) -> None:
+async def test_headers_as_large_as_ordinary_web_applications_send_them_pass(relay: Relay) -> None:
+    lines = [
+        "Cookie: " + "; ".join(["session=" + "x" * 3900] * 8),
+        *(f"X{n}: 1" for n in range(190)),
+    ]
+    cookies = b"".join(b"Set-Cookie: a%d=%b\r\n" % (n, b"x" * 3900) for n in range(15))
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n" + cookies + b"\r\nok"
+    seen, got = await relay.exchange(get("/" + "p" * 16_000, *lines), answer)
+    assert len(seen["cookie"]) > 31_000 and len(seen.fields) > 190
+    assert (got.status, len(got.all("set-cookie"))) == (200, 15)
+
+
+@pytest.mark.parametrize(
+    "trailers",
+    [b"X: y\r\n" * 201, b"X: " + b"y" * 33_000, (b"X: %b\r\n" % (b"y" * 9000)) * 8],
+    ids=["fields", "line", "in all"],
+)
+@pytest.mark.parametrize("end", [b"", b"\r\n\r\n"])
+async def test_trailers_beyond_the_limits_are_refused(
+    relay: Relay, trailers: bytes, end: bytes
+) -> None:
     client = await relay.client()
     await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n")
     line = await relay.upstream.next()
     await line.head()
-    await client.send(b"X: y\r\n" * 8000)
+    await client.send(trailers + end)
     got = await client.answer()
     assert (got.status, tag(got)) == (431, "headers_too_large")
     client.close()

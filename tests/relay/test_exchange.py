@@ -82,6 +82,28 @@ async def test_chunked_bodies_pass_in_both_directions_with_their_trailers(relay:
     client.close()
 
 
+async def test_chunk_extensions_go_no_further_in_either_direction(relay: Relay) -> None:
+    client = await relay.client()
+    await client.send(POST + b"Transfer-Encoding: chunked\r\n\r\n5 ;a\r\nhello\r\n2;\r\nok\r\n")
+    line = await relay.upstream.next()
+    await line.head()
+    assert await line.exactly(12) == b"7\r\nhellook\r\n"
+    await client.send(b'0;a="b\r\n\r\n')
+    assert await line.exactly(5) == b"0\r\n\r\n"
+    await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nwo")
+    await client.head()
+    assert await client.exactly(5) == b"5\r\nwo"
+    await line.send(b"rld\r\n0;last\r\n\r\n")
+    assert await client.exactly(10) == b"rld\r\n0\r\n\r\n"
+    line.close()
+
+
+async def test_what_only_the_proxy_says_is_not_taken_over_from_a_service(relay: Relay) -> None:
+    answer = OK.replace(b"\r\n\r\n", b"\r\nX-Autostart: starting\r\nX-Own: 1\r\n\r\n")
+    _, got = await relay.exchange(get(), answer)
+    assert "x-autostart" not in got and got["x-own"] == "1"
+
+
 async def test_an_event_passes_as_soon_as_the_service_has_sent_it(relay: Relay) -> None:
     client = await relay.client()
     await client.send(get("/events"))

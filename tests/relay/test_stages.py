@@ -9,7 +9,7 @@ import pytest
 
 from autostart_proxy.relay.exchange import Exchange
 from autostart_proxy.relay.stages import STAGES, Stage
-from autostart_proxy.wire.requests import salvage
+from autostart_proxy.wire.requests import RequestReader
 
 
 def test_the_bits_say_what_the_table_says() -> None:
@@ -25,8 +25,9 @@ def test_nothing_follows_the_end_and_everything_leads_there() -> None:
 @pytest.mark.parametrize("old", list(Stage))
 def test_an_exchange_asks_the_table(old: Stage) -> None:
     nobody: Any = SimpleNamespace(host="-")
+    reader = RequestReader(peer=b"", trusted=False)
     for new in Stage:
-        exchange = Exchange(nobody, salvage(b"GET ", b""), nobody, b"id", 0.0, 0.0)
+        exchange = Exchange(nobody, reader.salvage(b"GET "), nobody, b"id", 0.0, 0.0)
         exchange.stage = old
         if new in STAGES[old]:
             exchange._move(new)

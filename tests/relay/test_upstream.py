@@ -42,13 +42,27 @@ async def asked(relay: Relay, request: bytes) -> tuple[Line, Line]:
         b"HTTP/1.1 200 OK\r\n" + b"X: " + b"y" * 1_000_000,
         b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 20_000 + b"\r\n",
         b"HTTP/1.1 103 Early\r\n\r\ngarbage\r\n\r\n",
+        # What never ends, and can no longer become right.
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r+\nok",
+        b"HTTP/1.1 2x0 OK\r\nX: a\r\n",
+        b"HTTP/1.1 \0\1\2 garbage",
+        b"HTTP/1.1 200 OK\r\nX: a\0b\r\n",
+        b"HTTP/1.1 200 OK\r\nX : 1\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0x5\r\n",
+        b"HTTP/1.1 103 Early\r\n\r\nHTTP/1.1\x7f 200",
+        b"\r\nHTTP/1.1 200 OK\r\n",
     ],
 )
+@pytest.mark.parametrize("closes", [False, True])
 async def test_an_answer_that_is_not_valid_http_is_a_bad_upstream(
-    relay: Relay, answer: bytes, caplog: pytest.LogCaptureFixture
+    relay: Relay, answer: bytes, closes: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     client, line = await asked(relay, get())
     line.writer.write(answer)
+    if closes:
+        line.close()
     got = await client.answer()
     if got.status == 103:
         got = await client.answer()

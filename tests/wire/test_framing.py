@@ -8,39 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autostart_proxy import errors
-from autostart_proxy.wire.framing import (
-    LAST_CHUNK,
-    Body,
-    Chunked,
-    Counted,
-    UntilClose,
-    frame_response,
-    request_body,
-)
+from autostart_proxy.wire.chunks import LAST_CHUNK, Chunked
+from autostart_proxy.wire.framing import Body, Counted, UntilClose, frame_response, request_body
+from tests.wire.bodies import chunk_lists, cuts, encode, fed, split
 from tests.wire.heads import read, request, response
-
-
-def chunked(*, decode: bool = False) -> Chunked:
-    return Chunked(errors.BadRequest, decode=decode)
-
-
-def fed(body: Body, *pieces: bytes) -> bytes:
-    """All that is passed on; the surplus of the last piece stays in the body."""
-    return b"".join(body.feed(piece) for piece in pieces)
-
-
-def split(data: bytes, cuts: list[int]) -> list[bytes]:
-    edges = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
-
-
-chunk_lists = st.lists(st.binary(min_size=1, max_size=40), max_size=6)
-cuts = st.lists(st.integers(0, 10_000), max_size=12)
-
-
-def encode(chunks: list[bytes], trailers: bytes = b"", extension: bytes = b"") -> bytes:
-    parts = [b"%x%b\r\n%b\r\n" % (len(chunk), extension, chunk) for chunk in chunks]
-    return b"".join(parts) + b"0%b\r\n" % extension + trailers + b"\r\n"
 
 
 def test_a_counted_body_ends_after_its_length() -> None:
@@ -50,6 +21,7 @@ def test_a_counted_body_ends_after_its_length() -> None:
     assert (body.done, body.surplus, body.size) == (True, b", next", 5)
     assert Counted(0).done
     assert "0 of 5" in repr(body)
+    assert not body.behind
 
 
 def test_a_body_until_close_never_ends_by_itself() -> None:
@@ -62,115 +34,9 @@ def test_a_body_until_close_never_ends_by_itself() -> None:
 def test_a_body_until_close_can_be_given_in_chunks() -> None:
     body = UntilClose(encode=True)
     assert fed(body, b"a", b"", b"bc") == b"1\r\na\r\n2\r\nbc\r\n"
-    decoder = chunked(decode=True)
+    decoder = Chunked(errors.BadRequest, decode=True)
     assert fed(decoder, b"1\r\na\r\n2\r\nbc\r\n" + LAST_CHUNK) == b"abc"
     assert decoder.done
-
-
-@settings(deadline=None)
-@given(chunk_lists, cuts, st.binary(max_size=20), st.sampled_from([b"", b";a=b", b' ; x="y z"']))
-def test_chunks_pass_unchanged_however_they_arrive(
-    chunks: list[bytes], at: list[int], behind: bytes, extension: bytes
-) -> None:
-    message = encode(chunks, b"X-Sum: 1\r\n", extension)
-    body, passed = chunked(), b""
-    rest = b""
-    for piece in split(message + behind, at):
-        if body.done:
-            rest += piece
-        else:
-            passed += body.feed(piece)
-    assert body.done
-    assert body.surplus + rest == behind
-    assert body.size == sum(map(len, chunks))
-    last = b"0%b\r\n" % extension
-    assert passed == message.replace(last + b"X-Sum", b"0\r\nX-Sum")
-
-
-@settings(deadline=None)
-@given(chunk_lists, cuts)
-def test_decoded_chunks_are_the_payload(chunks: list[bytes], at: list[int]) -> None:
-    body = chunked(decode=True)
-    assert fed(body, *split(encode(chunks), at)) == b"".join(chunks)
-    assert body.done
-    assert body.surplus == b""
-
-
-@settings(deadline=None)
-@given(chunk_lists, st.integers(0, 10_000))
-def test_an_unfinished_body_is_not_done_and_keeps_nothing_valid_back(
-    chunks: list[bytes], cut: int
-) -> None:
-    message = encode(chunks)
-    part = message[: cut % len(message)]
-    body = chunked()
-    passed = body.feed(part)
-    assert not body.done
-    assert part.startswith(passed)
-    assert len(part) - len(passed) < 6  # at most a size line and a line break
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        b"\r\n", b"x\r\n", b"-1\r\n", b"+1\r\n", b" 1\r\n", b"0x1\r\n", b"1_0\r\n", b"1 \r\n",
-        b"1\n", b"1\r1", b"g", b"1g", b"1 x", b"1;\x00\r\n", b"1;a\rb", b"1;a\nb", b"1 \r",
-        b"1\r\nab\r\n", b"1\r\na\n", b"1\r\na\rb", b"1\r\nax", b"0000000000000001\r\n",
-        b"ffffffffffffffff\r\n", b"f" * 16, b"1;" + b"a" * 300, b"1;" + b"a" * 300 + b"\r\n",
-        b"0;" + b"a" * 300 + b"\r\n\r\n", b"0\r\nbad\r\n\r\n", b"0\r\nX : y\r\n\r\n",
-        b"0\r\n X: y\r\n\r\n", b"0\r\nX: y\nZ: 1", b"0\r\nX: \x00", b"0\r\n\n",
-        b"0\r\nX: 1\r\n folded\r\n\r\n",
-    ],
-)  # fmt: skip
-def test_broken_chunks_are_refused_at_every_split(broken: bytes) -> None:
-    for cut in range(len(broken) + 1):
-        with pytest.raises(errors.BadRequest):
-            fed(chunked(), broken[:cut], broken[cut:])
-
-
-def test_nothing_beyond_the_valid_prefix_is_passed_on() -> None:
-    body = chunked()
-    assert body.feed(b"3\r\nabc\r\n5") == b"3\r\nabc\r\n"
-    assert "1 kept back" in repr(body)
-    with pytest.raises(errors.BadRequest):
-        body.feed(b"g")
-
-
-def test_the_largest_size_is_taken_and_announced() -> None:
-    body = chunked()
-    line = b"f" * 15 + b"\r\n"
-    assert body.feed(line) == line
-    assert body.size == 16**15 - 1
-    assert "chunks" in repr(body)
-
-
-def test_trailers_that_only_a_header_may_say_are_left_out() -> None:
-    body = chunked()
-    forbidden = (
-        b"Content-Length: 1\r\nHost: x\r\nx-forwarded-for: 1\r\nTransfer_Encoding: x\r\n"
-        b"Authorization: y\r\nCookie: z\r\nContent-Type: a\r\nConnection: close\r\n"
-    )
-    assert body.feed(b"0\r\n" + forbidden + b"Server-Timing: db\r\nX-Sum: 1\r\n\r\nnext") == (
-        b"0\r\nServer-Timing: db\r\nX-Sum: 1\r\n\r\n"
-    )
-    assert (body.done, body.surplus) == (True, b"next")
-    assert "done" in repr(body)
-
-
-@pytest.mark.parametrize("end", [b"", b"\r\n"])
-def test_trailers_beyond_the_limit_are_refused_as_their_side_demands(end: bytes) -> None:
-    section = b"0\r\n" + b"X: yyyy\r\n" * 5000 + end
-    with pytest.raises(errors.HeadersTooLarge):
-        chunked().feed(section)
-    with pytest.raises(errors.BadUpstream):
-        Chunked(errors.BadUpstream).feed(section)
-
-
-def test_trailers_are_kept_until_they_are_complete() -> None:
-    body = chunked()
-    assert fed(body, b"0\r\n", b"X: ", b"y\r", b"\n\r") == b""
-    assert "trailers" in repr(body)
-    assert body.feed(b"\n") == b"0\r\nX: y\r\n\r\n"
 
 
 # Which framing a message has.

@@ -47,7 +47,8 @@ def test_framing_is_read_the_same_in_both_directions(
 
 def test_trailers_are_checked_and_cleaned() -> None:
     assert clean_trailers(b"") == b""
-    assert clean_trailers(b"A: 1\r\nTE: x\r\nB:\r\n") == b"A: 1\r\nB:\r\n"
+    forbidden = b"TE: x\r\nX-Autostart: starting\r\nx_request_id: 1\r\n"
+    assert clean_trailers(b"A: 1\r\n" + forbidden + b"B:\r\n") == b"A: 1\r\nB:\r\n"
     assert clean_trailers(b"A 1\r\n") is None
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from autostart_proxy import errors
-from autostart_proxy.wire.requests import RequestReader, salvage
+from autostart_proxy.wire.requests import Request, RequestReader
 from autostart_proxy.wire.responses import ResponseReader
 from tests.wire.heads import read, request, response, whole
 
@@ -53,7 +53,7 @@ def test_a_head_that_differs_in_its_request_id_alone_is_known() -> None:
         except errors.BadRequest:
             assert b"\0" in line
         assert whole(reader, request(b"X-Request-ID: one", b"X: 1")).request_id == b"one"
-    assert whole(reader, request(b"X-Request-ID: one", b"X: 2")).fields.lines == b"X: 2\r\n"
+    assert whole(reader, request(b"X-Request-ID: one", b"X: 2")).lines == b"X: 2\r\n"
     assert reader.read(request(b"X-Request-ID: one", b"X: 2")[:-20]) is None
 
 
@@ -67,7 +67,7 @@ def test_an_unusual_request_id_is_read_the_same_every_time(lines: tuple[bytes, .
     for _ in range(3):
         got = whole(reader, request(*lines))
         assert got.request_id == b"one"
-        assert b"request-id" not in got.fields.lines.lower()
+        assert b"request-id" not in got.lines.lower()
 
 
 @pytest.mark.parametrize("dash", [b"-", b"_"])
@@ -97,9 +97,9 @@ def test_a_trusted_peer_tells_client_scheme_host_and_request_id() -> None:
         peer=b"2001:db8::1",
         trusted=True,
     )
-    assert fields.fields.client == b"198.51.100.1"
+    assert fields.fields.client == "198.51.100.1"
     assert fields.request_id == b"abc"
-    assert b"X-Forwarded-Prefix: /p\r\n" in fields.fields.lines
+    assert b"X-Forwarded-Prefix: /p\r\n" in fields.lines
     assert fields.fields.forwarded == (
         b"X-Forwarded-For: 203.0.113.7, 198.51.100.1, 2001:db8::1\r\n"
         b"X-Forwarded-Proto: https\r\nX-Forwarded-Host: outer\r\n"
@@ -109,7 +109,7 @@ def test_a_trusted_peer_tells_client_scheme_host_and_request_id() -> None:
 
 def test_a_unix_socket_has_no_address_to_append() -> None:
     alone = read(request(), peer=b"", trusted=True).fields
-    assert (alone.client, alone.forwarded) == (b"", b"X-Forwarded-Proto: http\r\n")
+    assert (alone.client, alone.forwarded) == ("unix", b"X-Forwarded-Proto: http\r\n")
     behind = read(request(b"Forwarded: for=a"), peer=b"", trusted=True).fields
     assert b"Forwarded: for=a, for=unknown\r\n" in behind.forwarded
 
@@ -121,7 +121,7 @@ def test_a_request_id_that_could_break_a_log_is_not_taken_over(bad: bytes) -> No
 
 def test_a_forwarded_for_that_is_no_address_is_not_logged() -> None:
     got = read(request(b"X-Forwarded-For: <script>"), trusted=True)
-    assert got.fields.client == b"192.0.2.1"
+    assert got.fields.client == "192.0.2.1"
 
 
 def test_upgrades_are_offered_whole_but_never_h2c() -> None:
@@ -203,19 +203,22 @@ def test_http_1_0_may_name_its_host_in_the_target_alone() -> None:
 @pytest.mark.parametrize(
     "head",
     [
-        request(b"X: " + b"y" * 9000),
-        request(*[b"X: " + b"y" * 4000] * 9),
-        request(*[b"X: y"] * 100),
+        request(b"X: " + b"y" * 33_000),
+        request(*[b"X: " + b"y" * 9000] * 8),
+        request(*[b"X: y"] * 200),
     ],
+    ids=["line", "in all", "fields"],
 )
 def test_large_header_sections_are_refused(head: bytes) -> None:
     with pytest.raises(errors.HeadersTooLarge):
         read(head)
 
 
-def test_limits_are_inclusive() -> None:
-    assert read(request(*[b"X: y"] * 99)).method == b"GET"
-    longest = b"GET /" + b"x" * (8192 - len(b"GET / HTTP/1.1")) + b" HTTP/1.1"
+def test_limits_are_those_of_ordinary_web_applications() -> None:
+    assert len(read(request(*[b"X: y"] * 199)).lines) == 199 * len(b"X: y\r\n")
+    cookie = b"Cookie: " + b"; ".join([b"session=" + b"x" * 3900] * 8)
+    assert cookie + b"\r\n" in read(request(cookie, cookie[:30_000])).lines
+    longest = b"GET /" + b"x" * (16 * 1024 - len(b"GET / HTTP/1.1")) + b" HTTP/1.1"
     assert read(request(first=longest)).target.endswith(b"xx")
     with pytest.raises(errors.UriTooLong):
         read(request(first=longest.replace(b"GET /", b"GET /x")))
@@ -236,33 +239,80 @@ def test_an_unfinished_head_may_end_anywhere() -> None:
             assert reader.read(head[:end]) is None
         whole(reader, head)
     with pytest.raises(errors.UriTooLong):
-        reader.read(b"x" * 9000)
+        reader.read(b"GET /" + b"x" * 17_000)
+
+
+@pytest.mark.parametrize(
+    "first",
+    [b"*1\r\n$4\r\nPING\r\n", b"\tGET / HTTP/1.1", b"\x16\x03\x01\x02\x00\x01", b"SSH-2.0-x\r\n",
+     b"GET / HTTP/1.2", b"GET / HTTP/2", b"GET /a b", b"PRI * HTTP/2.0\r\n", b"GET /\r\n",
+     b"GET\t/", b"x" * 33, b"GET / http", b"{}", b"GET / HTTP/1.1\r\n\tX: folded",
+     b"GET / HTTP/1.1\r\nX : 1"],
+)  # fmt: skip
+def test_a_line_that_no_further_byte_can_make_right_is_refused_at_once(first: bytes) -> None:
+    with pytest.raises(errors.BadRequest):
+        RequestReader(peer=b"", trusted=False).read(first)
 
 
 def test_a_remembered_head_does_not_lift_the_limit_of_the_request_line() -> None:
     reader = RequestReader(peer=b"", trusted=False)
     whole(reader, request())
     with pytest.raises(errors.UriTooLong):
-        reader.read(request(first=b"GET /" + b"x" * 9000 + b" HTTP/1.1"))
+        reader.read(request(first=b"GET /" + b"x" * 17_000 + b" HTTP/1.1"))
+
+
+def salvaged(data: bytes, *, trusted: bool = False) -> Request:
+    return RequestReader(peer=b"192.0.2.1", trusted=trusted).salvage(b"before" + data, 6)
 
 
 @pytest.mark.parametrize(
-    ("data", "method", "accept"),
+    ("data", "method", "path", "host", "accept"),
     [
-        (b"", b"-", b""),
-        (b"\0\0\0", b"-", b""),
-        (b"GET", b"-", b""),
-        (b"HEAD /x HTTP/9\r\nAccept: text/html\r\nbroken", b"HEAD", b"text/html"),
-        (b'B"AD / HTTP/1.1\r\n', b"-", b""),
+        (b"", b"-", "", "", b""),
+        (b"\0\0\0", b"-", "", "", b""),
+        (b"GET", b"-", "", "", b""),
+        (b"GET /a b\r\nHost: a\tb\x1b\r\n", b"GET", "/a", "a\tb\x1b", b""),
+        (b"HEAD /x?q HTTP/9\r\nAccept: text/html\r\nbroken", b"HEAD", "/x", "", b"text/html"),
+        (b'B"AD / HTTP/1.1\r\n', b"-", "", "", b""),
+        (b"GET http://me:secret@B/p?q HTTP/1.1\r\nHost: a\r\n", b"GET", "/p", "B", b""),
+        (b"GET /" + b"x" * 20_000, b"GET", "/" + "x" * 199, "", b""),
+        (b"GET /\xc3\xa9 HTTP/1.1\nHost: \xc3\xa9\xff", b"GET", "/%C3%A9", "é\\xff", b""),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n\r\nAccept: text/html\r\n", b"GET", "/", "a", b""),
     ],
 )
-def test_what_can_be_read_of_a_refused_head_serves_its_answer_and_goes_nowhere(
-    data: bytes, method: bytes, accept: bytes
+def test_what_can_be_read_of_a_refused_head_serves_its_answer_and_the_log_and_goes_nowhere(
+    data: bytes, method: bytes, path: str, host: str, accept: bytes
 ) -> None:
-    found = salvage(data, b"192.0.2.1")
-    assert (found.method, found.field(b"accept")) == (method, accept)
-    assert (found.fields.host, found.fields.client) == ("", b"192.0.2.1")
+    found = salvaged(data)
+    assert (found.method, found.path, found.fields.host) == (method, path, host)
+    assert (found.field(b"accept"), found.fields.client) == (accept, "192.0.2.1")
     assert found.fields.has_body and not found.fields.keep_alive, "its end cannot be told"
+
+
+def test_of_a_refused_head_too_only_a_trusted_peer_says_for_whom_it_speaks() -> None:
+    lines = (b"X-Forwarded-For: 203.0.113.7", b"X-Request-ID: abc", b"User-Agent: curl/8")
+    data = request(*lines, host=b"a..b")
+    for trusted, client, request_id in ((True, "203.0.113.7", b"abc"), (False, "192.0.2.1", b"")):
+        found = salvaged(data, trusted=trusted)
+        assert (found.fields.client, found.request_id) == (client, request_id)
+        assert (found.fields.host, found.fields.user_agent) == ("a..b", "curl/8")
+    assert salvaged(data.replace(b"abc", b'"a"'), trusted=True).request_id == b""
+
+
+def test_bytes_beyond_ascii_in_a_target_go_on_percent_encoded() -> None:
+    for first, target in (
+        (b"GET /\xc3\xa9?q=\xff%C3 HTTP/1.1", b"/%C3%A9?q=%FF%C3"),
+        (b"GET http://a.example/\x80 HTTP/1.1", b"/%80"),
+    ):
+        got = read(request(first=first))
+        assert got.target == target
+        assert got.upstream_head(b"").startswith(b"GET %b HTTP/1.1\r\n" % target)
+
+
+def test_the_path_is_without_the_query_and_bounded() -> None:
+    assert read(request(first=b"GET /a/b?secret HTTP/1.1")).path == "/a/b"
+    assert read(request(first=b"OPTIONS * HTTP/1.1")).path == "*"
+    assert len(read(request(first=b"GET /" + b"a" * 999 + b" HTTP/1.1")).path) == 200
 
 
 # Agreement with llhttp: what passes here is read there as the same message.
@@ -326,6 +376,7 @@ def test_no_bytes_at_all_make_the_reader_fail_in_another_way(data: bytes) -> Non
     for head in (data + b"\r\n\r\n", request(data), request(host=data), request(first=data)):
         try:
             RequestReader(peer=b"", trusted=True).read(head)
+            RequestReader(peer=b"", trusted=True).salvage(head)
         except errors.ProxyError as error:
             assert error.status in (400, 414, 431)
     with contextlib.suppress(errors.BadUpstream):

@@ -18,13 +18,74 @@ def test_the_same_answer_head_is_read_once() -> None:
     assert other is not None and other[0].content_length == 2
 
 
-def test_an_unfinished_answer_head_is_refused_as_soon_as_it_is_hopeless() -> None:
+OK = b"HTTP/1.1 200 OK\r\n"
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"HTTQ",
+        b"HTTP/2",
+        b"HTTP/1.2",
+        b"HTTP/1.1  ",
+        b"HTTP/1.1 2x",
+        b"HTTP/1.1 099",
+        b"HTTP/1.1 2000",
+        b"HTTP/1.1 200 OK\n",
+        b"HTTP/1.1 200 OK\0",
+        b"HTTP/1.1 200 OK\rx",
+        b"HTTP/1.1\t",
+        b"\0\1\2",
+        b"\r\n",
+        b"SSH-2.0-OpenSSH\r\n",
+        OK + b"\n",
+        OK + b"\rx",
+        OK + b"X: a\r\r\n",
+        OK + b"X: a\0",
+        OK + b" folded",
+        OK + b"X : a",
+        OK + b"X: a\n\r\nok",
+        OK + b"no colon\r\n",
+        OK + b"X: " + b"y" * 33_000,
+        OK + b"X: y\r\n" * 201,
+        OK + (b"X: %b\r\n" % (b"y" * 9000)) * 8,
+        OK + b"Content-Length: x\r\n",
+        OK + b"Content-Length: 1\r\nContent-Length: 1\r\n",
+        OK + b"Transfer-Encoding: gzip\r\n",
+        OK + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\nX",
+    ],
+    ids=lambda begun: str(begun[:60]),
+)
+def test_an_unfinished_head_is_refused_as_soon_as_no_byte_can_make_it_right(begun: bytes) -> None:
+    with pytest.raises(errors.BadUpstream):
+        ResponseReader().read(begun)
     reader = ResponseReader()
-    assert reader.read(b"HTT") is None
-    assert reader.read(b"HTTP/1.1 200 OK\r\n") is None
-    for hopeless in (b"HTTQ", b"HTTP/2", b"HTTP/1.1 200 OK\r\nX: " + b"y" * 70_000):
-        with pytest.raises(errors.BadUpstream):
-            reader.read(hopeless)
+    with pytest.raises(errors.BadUpstream):
+        for end in range(0, len(begun) + 1, 1 + len(begun) // 500):
+            assert reader.read(b"x" + begun[:end], 1) is None
+        reader.read(b"x" + begun, 1)
+
+
+def test_a_head_may_arrive_in_any_pieces() -> None:
+    head = b"HTTP/1.0 404\r\nX:\r\nContent-Length: 3\r\n\r\n"
+    reader = ResponseReader()
+    for _ in range(2):  # with nothing remembered, and with the same head remembered
+        for end in range(len(head)):
+            assert reader.read(head[:end]) is None
+        found = reader.read(head + b"abc")
+        assert found is not None and (found[0].status, found[1]) == (404, len(head))
+
+
+def test_a_head_is_as_large_as_ordinary_web_applications_make_it() -> None:
+    lines = [b"Set-Cookie: a%d=" % number + b"x" * 3900 for number in range(15)]
+    assert len(response(*lines).lines) > 15 * 3900
+    with pytest.raises(errors.BadUpstream, match="headers are too large"):
+        response(*lines, *lines)
+
+
+def test_what_only_the_proxy_says_is_not_taken_over() -> None:
+    got = response(b"X-Autostart: starting", b"x-autostart: x", b"X-Request-ID: 1", b"X-Own: 1")
+    assert got.lines == b"X-Own: 1\r\n"
 
 
 @pytest.mark.parametrize(
