@@ -131,8 +131,11 @@ class House:
 
     def libraries(self, module: Module) -> set[str]:
         """The packages from elsewhere that a module imports."""
-        foreign = (each.name for each in module.imports() if self.owned(each.name) is None)
-        return {name.partition(".")[0] for name in foreign}
+        return {name.partition(".")[0] for name in self.foreign(module)}
+
+    def foreign(self, module: Module) -> set[str]:
+        """What a module imports from elsewhere, by its whole name."""
+        return {each.name for each in module.imports() if self.owned(each.name) is None}
 
     def files(self, names: Collection[str]) -> list[str]:
         """The files of these modules, and of all in these rooms."""
@@ -217,7 +220,7 @@ def impurities(allowed: Mapping[str, Collection[str]]) -> Check:
     """What decides touches nothing, and knows only what does not either.
 
     Args:
-        allowed: by module or room, the packages from elsewhere that it may import.
+        allowed: by module or room, the packages or modules from elsewhere that it may import.
     """
 
     def impurities(house: House) -> Iterator[str]:
@@ -230,7 +233,9 @@ def impurities(allowed: Mapping[str, Collection[str]]) -> Check:
             key = key_of(module.name, allowed)
             if key is None:
                 continue
-            for library in sorted(house.libraries(module) - {"__future__", *allowed[key]}):
+            pure = {"__future__", *allowed[key]}
+            foreign = (name for name in house.foreign(module) if key_of(name, pure) is None)
+            for library in sorted({name.partition(".")[0] for name in foreign}):
                 yield f"{module.file}: is pure and imports {library}"
             for name in sorted(house.neighbours(module)):
                 if key_of(name, allowed) is None and name not in house.packages:

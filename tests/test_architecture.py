@@ -60,7 +60,8 @@ PURE = {
     for place, allowed in {
         "errors": _VALUES,
         "lifecycle": _VALUES,
-        "wire": _VALUES | {"html", "http", "ipaddress", "json", "re", "string"},
+        "wire": _VALUES
+        | {"html", "http", "ipaddress", "json", "math", "re", "string", "urllib.parse"},
         "config": _VALUES
         | {"bisect", "difflib", "ipaddress", "json", "math", "pathlib", "re"}
         | {"pydantic", "pydantic_core", "yaml"},

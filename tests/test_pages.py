@@ -29,7 +29,7 @@ def test_a_page_has_places_for_what_is_told_and_no_other(name: str) -> None:
 @pytest.mark.parametrize("name", PLACES)
 def test_a_page_asks_for_nothing_from_elsewhere(name: str) -> None:
     assert not re.search(
-        r"(?:src|href)\s*=(?!\"\$)|//|@import|url\(", pages.template(name).template
+        r"(?:src|href)\s*=(?!\"(?:\$|data:))|//|@import|url\(", pages.template(name).template
     )
 
 

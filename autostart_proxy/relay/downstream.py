@@ -4,7 +4,8 @@ head -> host -> service -> limits -> lease -> exchange -> one fact in the journa
 
 Rules:
 
-- Every request is an exchange, also one that is refused before its head was understood.
+- Every request is an exchange, also one that is refused before its head was understood; but not
+  those to paths of the proxy's own, with which a waiting page asks how the service is doing.
 - Requests of one connection are answered one after the other; what comes early waits, and while
   more than a little waits the client is not read.
 - A request that is refused before its body was read to the end ends the connection. The answer is
@@ -28,8 +29,10 @@ from autostart_proxy.relay.exchange import Exchange
 from autostart_proxy.relay.peers import HELD, PIPELINED, UPSTREAM_FULL, Lease, Occupant, Service
 from autostart_proxy.relay.refusals import is_navigation
 from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Pool
+from autostart_proxy.relay.waiting import own_answer
 from autostart_proxy.status import ServiceStatus
 from autostart_proxy.wire.requests import Request, RequestReader
+from autostart_proxy.wire.waiting import OWN_PATHS
 
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
@@ -280,6 +283,9 @@ class DownstreamConnection(asyncio.Protocol):
         """The straight line: find the service, check what can be checked, ask for a lease."""
         owner, fields = self._owner, request.fields
         service = owner.find(fields.host) or _NOBODY
+        own = request.target.startswith(OWN_PATHS) and service is not _NOBODY
+        if own and self._answer_own(request, service, rest):
+            return
         exchange = Exchange(
             self,
             request,
@@ -302,6 +308,19 @@ class DownstreamConnection(asyncio.Protocol):
                 exchange.turn_away(show_page=navigation)
                 return
         exchange.begin(rest if behind else b"")
+
+    def _answer_own(self, request: Request, service: Service, rest: bytes) -> bool:
+        """Answer at a path of the proxy's own; False where it is none. No log tells of it: pages
+        that wait ask again and again."""
+        keep_alive = request.fields.keep_alive and self.keeps_alive
+        id_ = request.request_id or self._owner.new_request_id()
+        answer = own_answer(request, id_, service, close=not keep_alive)
+        if answer is None:
+            return False
+        self._buffer = rest
+        self.write(answer)
+        self.over(monotonic(), keep_alive=keep_alive, request_read=True)
+        return True
 
     def _refuse_head(self, error: errors.ProxyError, data: bytes) -> None:
         """Answer what could not be read as a request, and be done with this client."""

@@ -98,7 +98,7 @@ class Exchange:
 
     @property
     def cause(self) -> str:
-        client = self.request.fields.client.decode() or "unix"
+        client = self.request.fields.client or "unix"
         return f"request {self.request_id.decode()} of {client}"
 
     @property

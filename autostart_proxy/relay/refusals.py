@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from autostart_proxy import errors, pages
 from autostart_proxy.relay.peers import Service
+from autostart_proxy.relay.waiting import waiting_page
 from autostart_proxy.wire import own_responses
 from autostart_proxy.wire.requests import Request
-
-_ON_THE_WAY = frozenset(["adopting", "starting"])
 
 
 def refusal(
@@ -21,27 +20,16 @@ def refusal(
     """Write an error in the form that the client prefers.
 
     Args:
-        awaited: show the page that waits for this service in a browser, while it starts.
+        awaited: show the page on which a browser waits for this service, or sees why it cannot.
     """
-    head_only = request.method == b"HEAD"
-    if awaited is None or not isinstance(error, errors.Starting):
-        return own_responses.error_response(
-            error,
-            page=pages.template("error.html"),
-            request_id=request_id,
-            accept=request.field(b"accept"),
-            head_only=head_only,
-            close=close,
-        )
-    status = awaited.status()
-    return own_responses.waiting_page(
+    if awaited is not None and isinstance(error, errors.Starting | errors.OperationError):
+        return waiting_page(error, request, request_id, awaited, close=close)
+    return own_responses.error_response(
         error,
-        page=pages.template("waiting.html"),
-        service=awaited.config.name,
-        elapsed_seconds=int(status.since_seconds) if status.state in _ON_THE_WAY else 0,
-        last_start_seconds=status.last_start_seconds,
+        page=pages.template("error.html"),
         request_id=request_id,
-        head_only=head_only,
+        accept=request.field(b"accept"),
+        head_only=request.method == b"HEAD",
         close=close,
     )
 

@@ -1,4 +1,4 @@
-"""What the proxy says in its own name: errors as JSON or HTML, and the waiting page. Pure.
+"""What the proxy says in its own name: errors as JSON or HTML, and whole messages. Pure.
 
 Nothing here shows a path, an address or text that a client sent. Every response forbids caching,
 and every 503 says when to come back. The pages themselves are handed in. What is said is written
@@ -15,7 +15,7 @@ from http import HTTPStatus
 from string import Template
 from typing import NamedTuple
 
-from autostart_proxy.errors import ProxyError, Starting
+from autostart_proxy.errors import ProxyError
 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -53,39 +53,25 @@ def error_response(
     return form.filled_in(request_id, head_only=head_only)
 
 
-def waiting_page(
-    error: Starting,
+def response(
+    status: int,
+    tag: str,
+    media_type: str,
+    body: str,
     *,
-    page: Template,
-    service: str,
-    elapsed_seconds: int,
-    last_start_seconds: float | None,
     request_id: bytes,
     head_only: bool,
     close: bool,
+    retry_after_seconds: int | None = None,
+    location: str | None = None,
 ) -> bytes:
-    """Write the page that a browser shows while the service starts, and that goes on by itself.
+    """Write anything else as a complete message.
 
     Args:
-        error: says when to come back; a page without script does by then.
-        page: with places for `service`, `elapsed_seconds`, `refresh_seconds`, `last_start` and
-            `request_id`.
-        service: its name, as written in the configuration.
-        elapsed_seconds: since the start began.
-        last_start_seconds: what the last start took; None if that is not known.
+        tag: for `X-Autostart`.
+        location: where the client should go on (RFC 9110, section 10.2.2); as it stands in a URL.
     """
-    body = page.substitute(
-        service=escape(service),
-        elapsed_seconds=elapsed_seconds,
-        refresh_seconds=min(5, error.retry_after_seconds or 1),
-        last_start=""
-        if last_start_seconds is None
-        else f"The last start took {max(1, round(last_start_seconds))} s.",
-        request_id=_PLACE,
-    )
-    form = _form(
-        error.status, error.tag, error.retry_after_seconds, "text/html; charset=utf-8", body, close
-    )
+    form = _form(status, tag, retry_after_seconds, media_type, body, close, location)
     return form.filled_in(request_id, head_only=head_only)
 
 
@@ -157,7 +143,13 @@ def _error_form(
 
 
 def _form(
-    status: int, tag: str, retry_after: int | None, media_type: str, body: str, close: bool
+    status: int,
+    tag: str,
+    retry_after: int | None,
+    media_type: str,
+    body: str,
+    close: bool,
+    location: str | None = None,
 ) -> _Form:
     head = (
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n"
@@ -169,6 +161,8 @@ def _form(
     )
     if retry_after is not None:
         head += f"Retry-After: {retry_after}\r\n"
+    if location is not None:
+        head += f"Location: {location.replace('%', '%%')}\r\n"
     if close:
         head += "Connection: close\r\n"
     return _Form(head.encode() + b"\r\n", tuple(body.encode().split(_PLACE.encode())))

@@ -250,9 +250,9 @@ async def test_a_browser_gets_the_waiting_page_at_once() -> None:
         assert got["retry-after"] == "7"
         assert got["cache-control"] == "no-store"
         assert got["content-type"] == "text/html; charset=utf-8"
-        assert b"A &lt;service&gt; is starting" in got.body
-        assert b'<span id="elapsed">3</span>' in got.body
-        assert b'http-equiv="refresh"' in got.body
+        assert b"A &lt;service&gt; is waking up" in got.body
+        assert b'data-elapsed="3.0"' in got.body
+        assert b"waiting?to=%2Fdeep%3Flink%3D1" in got.body
         assert b"http://" not in got.body and b"https://" not in got.body and b"//" not in got.body
         assert relay.service.wakes == 1
         assert relay.service.arrivals == 0
@@ -278,9 +278,14 @@ async def test_a_failed_service_says_so_instead_of_starting() -> None:
     async with relaying(config=Config(blocking=False)) as relay:
         relay.service.ready = False
         relay.service.wake_answer = errors.ContainerExited()
-        got = await relay_once(relay, get("/", *BROWSER))
-        assert got.status == 502
-        assert b"container_exited" in got.body
+        relay.service.told = {"state": "failed", "message": "Why.", "retry_in_seconds": 2.5}
+        program = await relay_once(relay, get("/"))
+        assert program.status == 502
+        assert b"container_exited" in program.body
+        person = await relay_once(relay, get("/", *BROWSER))
+        assert (person.status, person["x-autostart"]) == (502, "container_exited")
+        assert b"A &lt;service&gt; is not available" in person.body
+        assert b"The next try is possible in 3 s." in person.body
 
 
 async def test_blocking_auto_shows_the_page_to_navigations_and_holds_the_rest() -> None:
@@ -288,7 +293,7 @@ async def test_blocking_auto_shows_the_page_to_navigations_and_holds_the_rest() 
         relay.service.ready = False
         page = await relay_once(relay, get("/", "Sec-Fetch-Mode: navigate", *BROWSER))
         assert page.status == 503
-        assert b"is starting" in page.body
+        assert b"is waking up" in page.body
         fetch, program = await relay.client(), await relay.client()
         await fetch.send(get("/fetch", "Sec-Fetch-Mode: cors", *BROWSER))
         await program.send(POST + b"Content-Length: 2\r\n\r\nhi")

@@ -38,10 +38,13 @@ def test_an_answer_to_head_has_no_body() -> None:
 def test_the_waiting_page_is_for_a_service_that_starts() -> None:
     starting = errors.Starting(retry_after_seconds=4)
     page = answered(starting, read(request(BROWSER)), awaited=True)
-    assert b"A &lt;service&gt; is starting" in page.body
+    assert b"A &lt;service&gt; is waking up" in page.body
     assert (page.status, page["retry-after"], page["x-autostart"]) == (503, "4", "starting")
-    failed = answered(errors.StartFailed(), read(request(BROWSER)), awaited=True)
-    assert b"is starting" not in failed.body and failed["x-autostart"] == "start_failed"
+
+
+def test_other_refusals_of_who_does_not_wait_are_no_waiting_page() -> None:
+    page = answered(errors.ShuttingDown(), read(request(BROWSER)), awaited=True)
+    assert b"is waking up" not in page.body and page["x-autostart"] == "shutting_down"
 
 
 @pytest.mark.parametrize(

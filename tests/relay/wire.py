@@ -8,7 +8,7 @@ import os
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -203,6 +203,8 @@ class StandInService:
     wakes: int = 0
     wake_answer: ProxyError | None = None
     admit_returned: bool = True
+    told: dict[str, Any] = field(default_factory=dict)
+    """What its status says other than usual."""
 
     def claim(self, lease: Lease) -> Address | None:
         self.arrivals += 1
@@ -229,11 +231,12 @@ class StandInService:
         return self.wake_answer or Starting(retry_after_seconds=7)
 
     def status(self) -> ServiceStatus:
-        return ServiceStatus(
+        usual = ServiceStatus(
             self.host, self.config.name, "ready" if self.ready else "starting",
             since_seconds=3.0, leases=0, held=0, last_start_seconds=None, why="",
             sleeps_in_seconds=None,
         )  # fmt: skip
+        return replace(usual, **self.told)
 
     # For tests.
 

@@ -28,7 +28,9 @@ def chromium() -> str:
 
 
 @contextmanager
-def browser(address: str, *flags: str, screen: tuple[int, int] = PHONE) -> Iterator[Page]:
+def browser(
+    address: str, *flags: str, screen: tuple[int, int] = PHONE, script: bool = True
+) -> Iterator[Page]:
     """A page that has loaded an address.
 
     The test fails if a script of the page fails, if its content security policy is broken, or if
@@ -40,7 +42,9 @@ def browser(address: str, *flags: str, screen: tuple[int, int] = PHONE) -> Itera
         )
         width, height = screen
         context = running.new_context(
-            viewport={"width": width, "height": height}, permissions=["microphone"]
+            viewport={"width": width, "height": height},
+            permissions=["microphone"],
+            java_script_enabled=script,
         )
         page = context.new_page()
         faults: list[str] = []

@@ -11,7 +11,7 @@ from autostart_proxy import errors, pages
 from autostart_proxy.wire import own_responses
 from tests.relay.wire import read_message
 
-ERROR, WAITING = pages.template("error.html"), pages.template("waiting.html")
+ERROR = pages.template("error.html")
 BROWSER = b"text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
 
 
@@ -92,7 +92,9 @@ def test_every_error_is_one_complete_message(error: type[errors.ProxyError], acc
         }  # fmt: skip
     else:
         assert b"<!doctype html>" in body
-        assert not re.search(rb"(?:src|href)=|//", body), "the page must need nothing else"
+        assert not re.search(rb"(?:src|href)=(?!.data:)|//", body), (
+            "the page must need nothing else"
+        )
 
 
 def test_what_is_remembered_of_an_error_is_not_its_request_nor_its_message() -> None:
@@ -122,18 +124,15 @@ def test_pages_escape_what_they_show() -> None:
         error, page=ERROR, request_id=b"id", accept=BROWSER, head_only=False, close=False
     )
     assert b"&lt;b&gt;&amp;" in page and b"<b>" not in page
-    waiting = own_responses.waiting_page(
-        errors.Starting(retry_after_seconds=1), page=WAITING, service="<script>$x",
-        elapsed_seconds=0, last_start_seconds=None, request_id=b"id", head_only=False, close=False,
-    )  # fmt: skip
-    assert b"&lt;script&gt;$x is starting" in waiting
-    assert b"\r\nRetry-After: 1\r\n" in waiting
-    assert b"The last start" not in waiting, "nothing is claimed that is not known"
 
 
-def test_the_waiting_page_tells_what_the_last_start_took() -> None:
-    page = own_responses.waiting_page(
-        errors.Starting(retry_after_seconds=1), page=WAITING, service="x", elapsed_seconds=0,
-        last_start_seconds=6.6, request_id=b"i", head_only=False, close=False,
-    )  # fmt: skip
-    assert b"The last start took 7 s." in page
+def test_any_other_message_is_complete_as_well() -> None:
+    head, _, body = own_responses.response(
+        303, "ready", "text/plain", "\u00fc", request_id=b"id-1",
+        location="/a%20b", head_only=False, close=True,
+    ).partition(b"\r\n\r\n")  # fmt: skip
+    got = read_message(head)
+    assert (got.status, got["x-autostart"], got["x-request-id"]) == (303, "ready", "id-1")
+    assert (got["location"], got["connection"]) == ("/a%20b", "close")
+    assert (got["cache-control"], "retry-after" in got) == ("no-store", False)
+    assert (body.decode(), got["content-length"]) == ("\u00fc", "2")
