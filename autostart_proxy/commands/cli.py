@@ -1,4 +1,4 @@
-"""The command line: run, check, status, wake, sleep.
+"""The command line: run, check, status, wake, sleep, key.
 
 Everything but parsing arguments is imported by the command that needs it: `run` has to listen
 within 0.3 s, and `status` needs neither a relay nor an event loop's worth of backends.
@@ -22,6 +22,7 @@ CONFIG_PATHS = (
     Path("/opt/docker-autostart/config.json"),
     Path("config.json"),
 )
+KEYS_PATH = Path("/etc/nginx/autostart-proxy/keys.conf")
 
 _WIDTH = 160
 """Of a table that goes to no terminal."""
@@ -87,7 +88,29 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--config", type=Path, metavar="FILE", help="the configuration file")
     for command in (status, wake, sleep):
         command.add_argument("--socket", type=Path, metavar="PATH", help="the control socket")
+
+    key = commands.add_parser("key", help="let programs through Nginx without a password")
+    _add_key_commands(key.add_subparsers(metavar="COMMAND", required=True))
     return parser
+
+
+def _add_key_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    add = commands.add_parser("add", help="make a key for a program and print it, this once")
+    add.set_defaults(command=_key_add)
+
+    listing = commands.add_parser("list", help="show whose keys there are, and since when")
+    listing.set_defaults(command=_key_list)
+
+    remove = commands.add_parser("remove", help="let a program in no more")
+    remove.set_defaults(command=_key_remove)
+
+    for command in (add, remove):
+        command.add_argument("name", help="of the program; open-webui, for example", metavar="NAME")
+        command.add_argument("--reload", action="store_true", help="have Nginx read the keys again")
+    for command in (add, listing, remove):
+        command.add_argument(
+            "--file", type=Path, metavar="PATH", default=KEYS_PATH, help=f"instead of {KEYS_PATH}"
+        )
 
 
 def _config_path(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Path:
@@ -181,6 +204,59 @@ def _wake(options: argparse.Namespace) -> int:
 
 def _sleep(options: argparse.Namespace) -> int:
     return _say(_ask(options, {"command": "sleep", "name": options.name}))
+
+
+def _key_add(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from autostart_proxy.commands.keys import KeyFile, KeyProblem
+
+    try:
+        key = KeyFile(options.file).add(options.name, datetime.now(UTC).date())
+    except KeyProblem as error:
+        return _fail(str(error))
+    print(key, flush=True)
+    print("autostart-proxy: this key is shown only now", file=sys.stderr)
+    return _have_read(options)
+
+
+def _key_list(options: argparse.Namespace) -> int:
+    from autostart_proxy.commands.keys import KeyFile, KeyProblem
+    from autostart_proxy.commands.tables import aligned
+
+    try:
+        keys = KeyFile(options.file).listed()
+    except KeyProblem as error:
+        return _fail(str(error))
+    rows = [("NAME", "ADDED"), *((key.name, key.added or "-") for key in keys)]
+    print(aligned(rows) if keys else "there are no keys; `autostart-proxy key add NAME` makes one")
+    return 0
+
+
+def _key_remove(options: argparse.Namespace) -> int:
+    from autostart_proxy.commands.keys import KeyFile, KeyProblem
+
+    try:
+        KeyFile(options.file).remove(options.name)
+    except KeyProblem as error:
+        return _fail(str(error))
+    print(f"{options.name}: removed", flush=True)
+    return _have_read(options)
+
+
+def _have_read(options: argparse.Namespace) -> int:
+    """Have Nginx read the keys again, or tell how that is done."""
+    from autostart_proxy.commands.keys import NotReloaded, reload_nginx
+
+    if not options.reload:
+        cure = "autostart-proxy: not in force before: sudo systemctl reload nginx"
+        print(cure, file=sys.stderr)
+        return 0
+    try:
+        reload_nginx()
+    except NotReloaded as error:
+        return _fail(str(error))
+    return 0
 
 
 def _say(answer: Mapping[str, Any] | None) -> int:

@@ -197,8 +197,52 @@ def test_the_configuration_is_looked_for_in_one_order(
     assert looked_for("--config", str(tmp_path / "said.json")) == str(tmp_path / "said.json")
 
 
+def test_a_key_is_made_listed_and_removed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = ("--file", str(tmp_path / "keys.conf"))
+    assert main("key", "list", *file) == 0
+    assert capsys.readouterr().out.startswith("there are no keys")
+
+    assert main("key", "add", "open-webui", *file) == 0
+    out, errors = capsys.readouterr()
+    assert re.fullmatch(r"autostart_open-webui_\w{43}\n", out), "the key alone"
+    assert "only now" in errors
+    assert "sudo systemctl reload nginx" in errors
+
+    assert main("key", "list", *file) == 0
+    out = capsys.readouterr().out
+    assert re.fullmatch(r"NAME +ADDED\nopen-webui +\d{4}-\d\d-\d\d\n", out)
+
+    assert main("key", "remove", "open-webui", *file) == 0
+    out, errors = capsys.readouterr()
+    assert out == "open-webui: removed\n"
+    assert "sudo systemctl reload nginx" in errors
+
+
+def test_what_is_wrong_with_a_key_ends_with_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = ("--file", str(tmp_path / "keys.conf"))
+    nowhere = ("--file", str(tmp_path / "missing" / "keys.conf"))
+    for words in (["add", "A", *file], ["remove", "a", *file], ["list", *nowhere]):
+        assert main("key", *words) == 1
+        out, errors = capsys.readouterr()
+        assert out == ""
+        assert errors.startswith("autostart-proxy: ")
+    monkeypatch.setattr(cli, "KEYS_PATH", tmp_path / "default.conf")
+    (tmp_path / "nginx").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "nginx").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert main("key", "add", "a", "--reload") == 1
+    out, errors = capsys.readouterr()
+    assert out.startswith("autostart_a_"), "stored, so it must not be lost"
+    assert "stored, but Nginx knows nothing of it" in errors
+    assert (tmp_path / "default.conf").exists()
+
+
 def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in ([], ["stop"], ["wake"], ["status", "x"]):
+    for words in ([], ["stop"], ["wake"], ["status", "x"], ["key"], ["key", "add"]):
         with pytest.raises(SystemExit) as ended:
             main(*words)
         assert ended.value.code == 2
