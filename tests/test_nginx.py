@@ -4,173 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
-import os
-import shutil
-import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
+from datetime import date
 from pathlib import Path
 
 import aiohttp
 import pytest
 
-from tests.ports import free_port
+from autostart_proxy.commands.keys import NotReloaded, reload_nginx
+from tests.nginx_site import (  # noqa: F401 - fixtures
+    HOST,
+    LIMIT_SECONDS,
+    Response,
+    Site,
+    move_site,
+    running,
+    sign_certificates,
+    start_echo,
+    start_nginx,
+)
 
-SHIPPED = Path(__file__).parent.parent / "nginx"
-HOST = "whisper.example.org"
 PORTAL = "https://portal.example.org"
-LIMIT_SECONDS = 20
 PASSWORD = "Basic " + base64.b64encode(b"you:secret").decode()
-
-MAIN = """\
-daemon off;
-pid nginx.pid;
-error_log error.log info;
-worker_processes 1;
-events { worker_connections 256; }
-http {
-    access_log off;
-    client_body_temp_path body;
-    proxy_temp_path proxy;
-    fastcgi_temp_path fastcgi;
-    uwsgi_temp_path uwsgi;
-    scgi_temp_path scgi;
-    include conf.d/*.conf;
-    include sites-available/*.conf;
-}
-"""
-
-
-def nginx() -> str:
-    found = shutil.which("nginx", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
-    if found is None:
-        if os.environ.get("CI"):
-            pytest.fail("there is no nginx command", pytrace=False)
-        pytest.skip("there is no nginx command")
-    return found
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("letsencrypt")
-    live = folder / "live" / HOST
-    live.mkdir(parents=True)
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
-        + ["-nodes", "-days", "1", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
-        + ["-keyout", str(live / "privkey.pem"), "-out", str(live / "fullchain.pem")],
-        check=True,
-        capture_output=True,
-    )
-    return folder
-
-
-class Site:
-    """An Nginx with the shipped files, moved to a folder and to ports of its own."""
-
-    def __init__(self, folder: Path, certificates: Path, upstream: int) -> None:
-        self.folder = folder
-        self.http, self.https = free_port(), free_port()
-        moves = {
-            "/etc/letsencrypt": str(certificates),
-            "/var/www/html": str(folder / "www"),
-            "127.0.0.1:8890": f"127.0.0.1:{upstream}",
-            "listen      80;": f"listen 127.0.0.1:{self.http};",
-            "listen      443 ssl": f"listen 127.0.0.1:{self.https} ssl",
-            # Not every machine that runs tests has IPv6.
-            "listen      [::]:80;": "",
-            "listen      [::]:443 ssl http2;": "",
-        }
-        # A worker of another user could not look into the folders of a test that root runs.
-        user = "user root;\n" if os.geteuid() == 0 else ""
-        (folder / "nginx.conf").write_text(user + MAIN)
-        # htpasswd -nbs you secret; Nginx reads this without the libraries that bcrypt takes.
-        (folder / "htpasswd").write_text("you:{SHA}5en6G6MezRroT3XKqkdPOmY/BfQ=\n")
-        seen = set()
-        for file in SHIPPED.rglob("*.conf"):
-            text = file.read_text()
-            for old, new in moves.items():
-                if old in text:
-                    seen.add(old)
-                    text = text.replace(old, new)
-            target = folder / file.relative_to(SHIPPED)
-            target.parent.mkdir(exist_ok=True)
-            target.write_text(text)
-        assert seen == moves.keys(), "the shipped files have changed: move their new paths too"
-
-    @property
-    def command(self) -> list[str]:
-        return [nginx(), "-p", str(self.folder), "-c", "nginx.conf", "-e", "error.log"]
-
-
-@pytest.fixture
-async def echo() -> AsyncIterator[int]:
-    """Answers each request with its head, as JSON; listens where the proxy would."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                line, *fields = head.decode().strip().split("\r\n")
-                body = json.dumps({"": line, **dict(x.lower().split(": ", 1) for x in fields)})
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\n"
-                    b"Content-Length: %d\r\n\r\n%b" % (len(body), body.encode())
-                )
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    yield server.sockets[0].getsockname()[1]
-    server.close()
-
-
-@pytest.fixture
-def site(tmp_path: Path, certificates: Path, echo: int) -> Site:
-    return Site(tmp_path, certificates, echo)
-
-
-@pytest.fixture
-async def client(site: Site, certificates: Path) -> AsyncIterator[aiohttp.ClientSession]:
-    """Speaks TLS to a running Nginx as to the real host, and checks its certificate."""
-    process = await asyncio.create_subprocess_exec(*site.command)
-    try:
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", site.https)
-                except OSError:
-                    assert process.returncode is None, (site.folder / "error.log").read_text()
-                    await asyncio.sleep(0.02)
-                else:
-                    writer.close()
-                    break
-        trust = ssl.create_default_context(cafile=certificates / "live" / HOST / "fullchain.pem")
-        connector = aiohttp.TCPConnector(ssl=trust, resolver=Loopback())
-        async with aiohttp.ClientSession(connector=connector) as session:
-            yield session
-    finally:
-        process.terminate()
-        await process.wait()
-
-
-class Loopback(aiohttp.abc.AbstractResolver):
-    """Every host is this machine."""
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[aiohttp.abc.ResolveResult]:
-        return [
-            aiohttp.abc.ResolveResult(
-                hostname=host, host="127.0.0.1", port=port, family=family, proto=0, flags=0
-            )
-        ]
-
-    async def close(self) -> None:
-        pass
+DAY = date(2026, 8, 1)
 
 
 def test_nginx_finds_nothing_wrong_with_the_shipped_files(site: Site) -> None:
@@ -196,12 +54,94 @@ async def test_the_proxy_learns_who_asked_and_never_the_password(
     assert "connection" not in seen
 
 
-async def test_without_password_nobody_passes(site: Site, client: aiohttp.ClientSession) -> None:
+async def test_without_password_or_key_nobody_passes(
+    site: Site, client: aiohttp.ClientSession
+) -> None:
     wrong = "Basic " + base64.b64encode(b"you:wrong").decode()
     for headers in ({}, {"Authorization": wrong}, {"Authorization": "Bearer x"}):
         async with client.get(f"https://{HOST}:{site.https}/", headers=headers) as answer:
             assert answer.status == 401
-            assert answer.headers["WWW-Authenticate"].startswith("Basic ")
+            assert answer.headers["WWW-Authenticate"] == 'Basic realm="autostart"'
+
+
+async def test_a_key_opens_the_site_and_goes_no_further(site: Site, certificates: Path) -> None:
+    key, other = site.keys.add("open-webui", DAY), site.keys.add("a", DAY)
+    [*_, secret] = key.split("_")
+    near = key[:-1] + ("a" if key[-1] != "a" else "b")
+    async with running(site, certificates) as client:
+        for right in (f"Bearer {key}", f"bearer  {key}", f"BEARER {other}"):
+            told = await site.ask(client, Authorization=right)
+            assert told.status == 200
+            assert "authorization" not in told.json()
+            assert secret.lower() not in told.body.lower()
+        for wrong in (near, key[:-1], f"{key}a", key.swapcase(), f"autostart_a_{secret}"):
+            assert (await site.ask(client, Authorization=f"Bearer {wrong}")).status == 401, wrong
+        for scheme in ("", "Basic ", "Bearer", "Bearer\t", "Token ", f"Bearer {other}, Bearer "):
+            assert (await site.ask(client, Authorization=scheme + key)).status == 401, scheme
+
+
+@pytest.mark.parametrize(
+    ("offered", "told"),
+    [
+        ("realtime, KEY, openai-beta.realtime-v1", "realtime, openai-beta.realtime-v1"),
+        ("KEY,realtime", "realtime"),
+        ("realtime,KEY", "realtime"),
+        ("KEY", None),
+    ],
+)
+async def test_a_browser_brings_its_key_as_a_subprotocol(
+    site: Site, certificates: Path, offered: str, told: str | None
+) -> None:
+    key = site.keys.add("a", DAY)
+
+    async def offer(client: aiohttp.ClientSession, protocol: str, **fields: str) -> Response:
+        names = offered.replace("KEY", f"openai-insecure-api-key.{protocol}")
+        return await site.ask(
+            client,
+            Upgrade="websocket",
+            Connection="Upgrade",
+            Sec_WebSocket_Protocol=names,
+            **fields,
+        )
+
+    async with running(site, certificates) as client:
+        right = await offer(client, key)
+        assert (right.status, right.json().get("sec-websocket-protocol")) == (200, told)
+        assert (await offer(client, f"{key}x")).status == 401
+        # A key of the service itself is none of Nginx' business.
+        theirs = await offer(client, "k", Authorization=PASSWORD)
+        assert theirs.json()["sec-websocket-protocol"].count("openai-insecure-api-key.k") == 1
+        assert (await offer(client, "k")).status == 401
+
+
+async def test_keys_count_once_nginx_has_read_them(
+    site: Site, certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put_on_path(monkeypatch)
+    async with running(site, certificates) as client:
+        key = f"Bearer {site.keys.add('a', DAY)}"
+        assert (await site.ask(client, Authorization=key)).status == 401
+        reload_nginx()
+        await site.until(client, 200, Authorization=key)
+        site.keys.remove("a")
+        broken = site.folder / "conf.d" / "broken.conf"
+        broken.write_text("nonsense;")
+        with pytest.raises(NotReloaded, match="unexpected end of file|nonsense"):
+            reload_nginx()
+        assert (await site.ask(client, Authorization=key)).status == 200
+        broken.unlink()
+        reload_nginx()
+        await site.until(client, 401, Authorization=key)
+    with pytest.raises(NotReloaded, match=r"nginx\.pid"):
+        reload_nginx()
+
+
+def test_nginx_holds_many_keys_with_long_names(site: Site) -> None:
+    for number in range(300):
+        site.keys.add(f"{number:032}", DAY)
+    done = subprocess.run([*site.command, "-t"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "warn" not in done.stderr
 
 
 async def test_an_upgrade_is_passed_on(site: Site, client: aiohttp.ClientSession) -> None:
