@@ -19,6 +19,7 @@ from tests.nginx_site import (  # noqa: F401 - fixtures
     LIMIT_SECONDS,
     Response,
     Site,
+    has_ipv6,
     move_site,
     running,
     sign_certificates,
@@ -234,3 +235,114 @@ async def test_a_body_of_500_mb_is_let_through_and_a_larger_one_is_not(
         async with asyncio.timeout(LIMIT_SECONDS):
             assert (await reader.readline()).split()[1] == status
         writer.close()
+
+
+# What Nginx refuses in its own name.
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+NOBODYS = f"realtime, openai-insecure-api-key.autostart_a_{'x' * 43}"
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "status", "code"),
+    [
+        ("/", {}, 401, "unauthorized"),
+        ("/", {"Authorization": "Basic eDp5"}, 401, "unauthorized"),
+        ("/", {"Authorization": "Bearer sk-none"}, 401, "invalid_api_key"),
+        ("/", {"Sec-WebSocket-Protocol": NOBODYS}, 401, "invalid_api_key"),
+        ("/", {"Authorization": PASSWORD, "Content-Length": "600000000"}, 413, "request_too_large"),
+        ("/", {"Authorization": PASSWORD, "Host": "other.example.org"}, 421, "misdirected_request"),
+        ("/hang-up", {"Authorization": PASSWORD}, 502, "proxy_unreachable"),
+        ("/silence", {"Authorization": PASSWORD}, 504, "proxy_timeout"),
+    ],
+)
+async def test_programs_get_openais_shape_of_a_refusal_and_browsers_a_page(
+    site: Site, certificates: Path, path: str, fields: dict[str, str], status: int, code: str
+) -> None:
+    site.change(
+        "snippets/autostart-proxy.conf", "proxy_read_timeout   600s", "proxy_read_timeout 1"
+    )
+    async with running(site, certificates) as client:
+        told = await site.ask(client, path, Accept="*/*", **fields)
+        page = await site.ask(client, path, Accept=BROWSER, **fields)
+        mixed = await site.ask(client, path, Accept="application/json, text/html;q=.5", **fields)
+    assert told.status == page.status == mixed.status == status
+    assert told.body == mixed.body
+    assert told.headers["Content-Type"] == "application/json"
+    [error] = told.json().values()
+    kind = "server_error" if status >= 500 else "invalid_request_error"
+    assert (error["type"], error["param"], error["code"]) == (kind, None, code)
+    assert page.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert f"<p>{error['message']}</p>" in page.body
+    assert f"{code} &middot; {page.headers['X-Request-ID']}" in page.body
+    for answer in (told, page):
+        assert answer.headers["Cache-Control"] == "no-store"
+        asked = answer.headers.get("WWW-Authenticate")
+        assert asked == ('Basic realm="autostart"' if status == 401 else None)
+
+
+async def test_what_services_refuse_passes_as_it_is(
+    site: Site, client: aiohttp.ClientSession
+) -> None:
+    for status in (401, 403, 404, 413, 500, 502, 503, 504):
+        told = await site.ask(client, f"/status/{status}", Authorization=PASSWORD, Accept=BROWSER)
+        assert told.status == status
+        assert told.json()[""] == f"GET /status/{status} HTTP/1.1"
+        assert "WWW-Authenticate" not in told.headers
+
+
+async def test_passwords_that_nginx_cannot_read_open_nothing(
+    site: Site, client: aiohttp.ClientSession
+) -> None:
+    (site.folder / "htpasswd").unlink()
+    told = await site.ask(client, Authorization=PASSWORD)
+    assert (told.status, told.json()["error"]["code"]) == (403, "forbidden")
+    (site.folder / "htpasswd").mkdir()
+    told = await site.ask(client, Authorization=PASSWORD)
+    assert (told.status, told.json()["error"]["code"]) == (500, "web_server_failed")
+
+
+# Names that no site has.
+
+
+async def handshake(address: str, port: int, name: str | None) -> None:
+    trust = ssl.create_default_context()
+    trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
+    _, writer = await asyncio.open_connection(address, port, ssl=trust, server_hostname=name or "")
+    writer.close()
+
+
+ADDRESSES = ["127.0.0.1", *(["::1"] if has_ipv6() else [])]
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("address", ADDRESSES)
+async def test_tls_tells_no_name_of_a_site_to_who_does_not_know_it(
+    site: Site, address: str
+) -> None:
+    await handshake(address, site.https, HOST)
+    for name in ("other.example.org", "example.org", f"a.{HOST}", None):
+        with pytest.raises(ssl.SSLError, match="UNRECOGNIZED_NAME"):
+            await handshake(address, site.https, name)
+
+
+@pytest.mark.usefixtures("client")
+@pytest.mark.parametrize("address", ADDRESSES)
+async def test_plain_http_answers_nobody_who_knows_no_name(site: Site, address: str) -> None:
+    challenge = site.folder / "www" / ".well-known" / "acme-challenge"
+    challenge.mkdir(parents=True)
+    (challenge / "token").write_text("proof")
+
+    async def ask(path: str, fields: str) -> bytes:
+        reader, writer = await asyncio.open_connection(address, site.http)
+        writer.write(f"GET {path} HTTP/1.0\r\n{fields}\r\n".encode())
+        async with asyncio.timeout(LIMIT_SECONDS):
+            answer = await reader.read()
+        writer.close()
+        return answer
+
+    for fields in ("Host: other.example.org\r\n", "Host: 127.0.0.1\r\n", ""):
+        assert await ask("/", fields) == b""
+    # The first certificate of a name is had before its site is there.
+    assert await ask("/.well-known/acme-challenge/token", "Host: new.example.org\r\n") != b""
+    assert b" 308 " in await ask("/", f"Host: {HOST}\r\n")
