@@ -1,9 +1,14 @@
-"""Who may enter: the API key, in a header or, from a browser's WebSocket, as a subprotocol."""
+"""Who may enter: the API key, in a header or, from a browser's WebSocket, as a subprotocol.
+
+Behind a site that asks for a password `Authorization` is the site's: browsers send the password in
+it, and the service never sees it. So there is a second header for the key.
+"""
 
 from __future__ import annotations
 
 import hmac
 import re
+from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,6 +16,9 @@ from starlette.websockets import WebSocket
 
 from ..contract.errors import Unauthorized
 from .refusals import error_response
+
+KEY_HEADER = "X-Api-Key"
+"""Where a key may come besides `Authorization: Bearer`."""
 
 REALTIME_KEY_PREFIX = "openai-insecure-api-key."
 """How browsers, which cannot set headers on a WebSocket, hand OpenAI's Realtime API a key."""
@@ -31,7 +39,9 @@ class BearerAuth:
         if scope["type"] == "lifespan" or self._open(scope) or self._authorized(scope):
             await self._app(scope, receive, send)
             return
-        error = Unauthorized("a valid API key is required: Authorization: Bearer <key>")
+        error = Unauthorized(
+            f"a valid API key is required: Authorization: Bearer <key>, or {KEY_HEADER}: <key>"
+        )
         response = error_response(error)
         if scope["type"] == "websocket":
             await send(
@@ -50,14 +60,20 @@ class BearerAuth:
         return scope["type"] == "http" and _OPEN.fullmatch(path) is not None
 
     def _authorized(self, scope: Scope) -> bool:
-        scheme, _, token = _header(scope, b"authorization").partition(b" ")
-        if scheme.lower() == b"bearer" and hmac.compare_digest(token.strip(), self._key):
-            return True
-        offers = [offer for offer in scope.get("subprotocols", ()) if _holds_key(offer)]
-        keys = [offer.removeprefix(REALTIME_KEY_PREFIX) for offer in offers]
-        # Names of protocols allow few characters: whoever has others in a key percent-encodes them.
-        spellings = [one for key in keys for one in (key.encode(), unquote_to_bytes(key))]
-        return any(hmac.compare_digest(spelling, self._key) for spelling in spellings)
+        return any(hmac.compare_digest(offer, self._key) for offer in _offers(scope))
+
+
+def _offers(scope: Scope) -> Iterator[bytes]:
+    """All that a client has put where a key may be."""
+    scheme, _, token = _header(scope, b"authorization").partition(b" ")
+    if scheme.lower() == b"bearer":
+        yield token.strip()
+    yield _header(scope, KEY_HEADER.lower().encode())
+    for subprotocol in filter(_holds_key, scope.get("subprotocols", ())):
+        key = subprotocol.removeprefix(REALTIME_KEY_PREFIX)
+        yield key.encode()
+        # Names of protocols allow few characters: who has others in a key percent-encodes them.
+        yield unquote_to_bytes(key)
 
 
 def chosen_protocol(websocket: WebSocket) -> str | None:

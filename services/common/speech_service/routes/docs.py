@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from ..contract.errors import Unauthorized
+from ..http.auth import KEY_HEADER
 from ..http.openapi import described
 
 router = APIRouter(include_in_schema=False)
@@ -27,7 +28,16 @@ _POLICY = (
     "frame-ancestors 'self'"
 )
 _PAGES = files("speech_service") / "pages"
-_SCHEME = "ApiKey"
+_SCHEMES = {
+    "ApiKey": {"type": "http", "scheme": "bearer", "description": "the API_KEY"},
+    "ApiKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": KEY_HEADER,
+        "description": "the API_KEY, where a password in front of the service takes Authorization",
+    },
+}
+"""Each of them is enough."""
 [_REFUSAL] = described(Unauthorized).values()
 
 
@@ -43,10 +53,10 @@ def add_docs(app: FastAPI, key_needed: bool) -> None:
 def _with_key(document: dict[str, Any]) -> dict[str, Any]:
     """Name the API key in an OpenAPI document, so that Swagger UI asks for it."""
     schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
-    schemes[_SCHEME] = {"type": "http", "scheme": "bearer", "description": "the API_KEY"}
+    schemes.update(_SCHEMES)
     for path, operations in document["paths"].items():
         for operation in operations.values() if path != "/health" else ():
-            operation["security"] = [{_SCHEME: []}]
+            operation["security"] = [{name: []} for name in _SCHEMES]
             operation["responses"]["401"] = _REFUSAL
     return document
 

@@ -22,6 +22,17 @@ def test_a_key_is_needed_for_everything_but_health_and_pages_without_data() -> N
             assert refused.headers["www-authenticate"] == "Bearer"
         assert http.get("/v1/models", headers={"authorization": "Bearer wrong"}).status_code == 401
         assert http.get("/v1/models", headers={"authorization": "bearer s3cret"}).status_code == 200
+        basic = {"authorization": "Basic eW91OnNlY3JldA=="}
+        for headers, status in (
+            ({"x-api-key": "s3cret"}, 200),
+            ({"x-api-key": "s3cret", **basic}, 200),
+            ({"x-api-key": "wrong", "authorization": "Bearer s3cret"}, 200),
+            ({"x-api-key": "wrong"}, 401),
+            ({"x-api-key": ""}, 401),
+            ({"x-api-key": "Bearer s3cret"}, 401),
+            ({"authorization": "Basic s3cret"}, 401),
+        ):
+            assert http.get("/v1/models", headers=headers).status_code == status
         preflight = http.options(
             "/v1/models",
             headers={
@@ -40,6 +51,8 @@ def test_a_websocket_needs_the_key_too() -> None:
             with pytest.raises(InvalidStatus) as refusal:
                 connect(url + path, proxy=None)
             assert refusal.value.response.status_code == 401
+            with connect(url + path, additional_headers={"X-Api-Key": "s3cret"}, proxy=None):
+                pass
 
 
 def test_a_browser_brings_its_key_as_the_name_of_a_protocol() -> None:

@@ -79,7 +79,10 @@ def test_the_key_is_part_of_the_description_where_one_is_needed(document: dict[s
     assert "securitySchemes" not in document["components"]
     with serve(api_key="s3cret") as http:
         locked = http.get("/openapi.json").json()
-    assert locked["components"]["securitySchemes"]["ApiKey"]["scheme"] == "bearer"
+    ways = locked["components"]["securitySchemes"]
+    assert (ways["ApiKey"]["scheme"], ways["ApiKeyHeader"]["name"]) == ("bearer", "X-Api-Key")
+    for name, route in operations(locked):
+        assert name == "get /health" or route["security"] == [{way: []} for way in ways]
     open_routes = [name for name, route in operations(locked) if "security" not in route]
     assert open_routes == ["get /health"]
     assert "s3cret" not in str(locked)
@@ -99,17 +102,20 @@ def test_a_root_path_is_part_of_the_documentation() -> None:
         assert http.get("/openapi.json").json()["servers"] == [{"url": "/whisper"}]
 
 
-@pytest.mark.parametrize("path", ["", "/whisper"])
-def test_a_route_is_tried_in_the_browser(path: str) -> None:
+@pytest.mark.parametrize(
+    ("path", "field"), [("", "auth-bearer-value"), ("/whisper", "api_key_value")]
+)
+def test_a_route_is_tried_in_the_browser(path: str, field: str) -> None:
     with (
         serve(api_key="s3cret", root_path=path) as http,
         below(http, path) as address,
         browser(f"{address}/docs", screen=DESK) as page,
     ):
         page.get_by_role("button", name="Authorize").click()
-        page.get_by_label("auth-bearer-value").fill("s3cret")
-        page.get_by_role("button", name="Apply credentials").click()
-        page.get_by_role("button", name="Close", exact=True).click()
+        way = page.locator(".auth-container form").filter(has=page.locator(f"#{field}"))
+        way.locator("input").fill("s3cret")
+        way.get_by_role("button", name="Apply credentials").click()
+        page.get_by_role("button", name="Close", exact=True).first.click()
         operation = page.locator(TRANSCRIPTIONS)
         operation.locator(".opblock-summary-control").click()
         operation.get_by_role("button", name="Try it out").click()
