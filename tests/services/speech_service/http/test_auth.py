@@ -44,6 +44,26 @@ def test_a_key_is_needed_for_everything_but_health_and_pages_without_data() -> N
         assert preflight.headers["access-control-allow-origin"] == "https://page.example"
 
 
+def test_a_script_in_a_browser_is_refused_without_the_password_of_the_site_being_forgotten() -> (
+    None
+):
+    """A 401 would make the browser forget it, whatever the challenge says."""
+    script = {"sec-fetch-mode": "cors"}
+    with serve(api_key="s3cret") as http:
+        for headers, status in (
+            (script, 403),
+            ({**script, "x-api-key": "wrong"}, 403),
+            ({**script, "authorization": "Basic eW91OnNlY3JldA=="}, 403),
+            ({**script, "authorization": "Bearer wrong"}, 401),
+            ({**script, "x-api-key": "s3cret"}, 200),
+        ):
+            answer = http.get("/v1/models", headers=headers)
+            assert answer.status_code == status
+            assert ("www-authenticate" in answer.headers) == (status == 401)
+            if status != 200:
+                assert answer.json()["error"]["code"] == "invalid_api_key"
+
+
 def test_a_websocket_needs_the_key_too() -> None:
     with serve(api_key="s3cret") as http:
         url = str(http.base_url).replace("http", "ws")
