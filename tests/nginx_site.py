@@ -13,8 +13,9 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,14 +142,6 @@ class Site:
         async with client.get(url, headers=fields) as answer:
             return Response(answer.status, answer.headers, await answer.text())
 
-    async def until(self, client: aiohttp.ClientSession, status: int, **headers: str) -> None:
-        """Ask until that is the status: Nginx replaces its workers in its own time."""
-        async with asyncio.timeout(LIMIT_SECONDS):
-            while True:
-                if (await self.ask(client, **headers)).status == status:
-                    return
-                await asyncio.sleep(0.02)
-
     def put_on_path(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Have `nginx` mean this one."""
         command = self.folder / "bin" / "nginx"
@@ -160,6 +153,32 @@ class Site:
     @property
     def command(self) -> list[str]:
         return [nginx(), "-p", str(self.folder), "-c", "nginx.conf", "-e", "error.log"]
+
+
+@contextmanager
+def reloading(pid_file: Path) -> Iterator[None]:
+    """Have Nginx told to read its files again, and wait until all of it has: for a moment workers
+    that know the old ones and workers that know the new ones take connections side by side."""
+    before = _accepting(pid_file)
+    yield
+    deadline = time.monotonic() + LIMIT_SECONDS
+    while before & _accepting(pid_file):
+        assert time.monotonic() < deadline, "Nginx goes on with its old workers"
+        time.sleep(0.01)
+
+
+def _accepting(pid_file: Path) -> set[str]:
+    """The workers of an Nginx, but for those that only finish what they have begun."""
+    master = pid_file.read_text().strip()
+    workers = Path(f"/proc/{master}/task/{master}/children").read_text().split()
+    return {worker for worker in workers if "shutting down" not in _title(worker)}
+
+
+def _title(process: str) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return "shutting down"
 
 
 @pytest.fixture(name="echo")

@@ -35,7 +35,7 @@ _SECRET_LENGTH = 43  # of 62 characters: 256 bits
 _ALPHABET = string.ascii_letters + string.digits
 
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_LONGEST_NAME = 32  # what Nginx' hash tables hold without being told to hold more
+_LONGEST_NAME = 32  # what Nginx's hash tables hold without being told to hold more
 _LINE = re.compile(rf"{PREFIX}({_NAME.pattern})\s+[\w-]+;(?:\s*# added ([\d-]+))?.*")
 
 _MARKS = re.compile(r"^(nginx: |\d\S+ \d\S+ )\[\w+\] (\d+#\d+: )?")
@@ -227,7 +227,7 @@ def _keys(lines: Iterable[str]) -> Iterator[Key]:
 
 
 def _digest(key: str) -> str:
-    """Return the hash as Nginx' `secure_link_md5` compares it: base64url without padding.
+    """Return the hash as Nginx's `secure_link_md5` compares it: base64url without padding.
 
     MD5 is the one hash that Nginx has without further modules. What broke it is that two texts
     with one hash can be made; from a hash to 256 random bits nothing has ever led.
