@@ -43,7 +43,10 @@ def test_nginx_finds_nothing_wrong_with_the_shipped_files(site: Site) -> None:
 async def test_the_proxy_learns_who_asked_and_never_the_password(
     site: Site, client: aiohttp.ClientSession
 ) -> None:
-    spoofed = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "gopher"}
+    replaced = {"X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "gopher"}
+    claims = ("Prefix", "Server", "User", "Preferred-Username", "Email", "Groups")
+    taken = ["Forwarded", "X-Remote-User", "Remote-User", *(f"X-Forwarded-{c}" for c in claims)]
+    spoofed = replaced | dict.fromkeys(taken, "admin")
     async with client.get(
         f"https://{HOST}:{site.https}/a?b=c", headers={"Authorization": PASSWORD, **spoofed}
     ) as answer:
@@ -55,6 +58,7 @@ async def test_the_proxy_learns_who_asked_and_never_the_password(
     assert (seen["x-forwarded-proto"], seen["x-forwarded-port"]) == ("https", str(site.https))
     assert len(seen["x-request-id"]) == 32
     assert "connection" not in seen
+    assert "admin" not in seen.values()
 
 
 async def test_without_password_or_key_nobody_passes(
