@@ -84,8 +84,8 @@ class Unauthorized(InvalidRequest):
         return {"WWW-Authenticate": "Bearer"}
 
 
-class UnauthorizedScript(Unauthorized):
-    """The same for a script in a browser, as 403.
+class UnauthorizedBrowser(Unauthorized):
+    """The same for a browser, as 403.
 
     After a 401 a browser forgets the password that it sent, which is the one for the site in front
     of the service, and asks for it again at the next request.

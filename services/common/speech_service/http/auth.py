@@ -14,7 +14,7 @@ from urllib.parse import unquote_to_bytes
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from ..contract.errors import Unauthorized, UnauthorizedScript
+from ..contract.errors import Unauthorized, UnauthorizedBrowser
 from .refusals import error_response
 
 KEY_HEADER = "X-Api-Key"
@@ -39,7 +39,7 @@ class BearerAuth:
         if scope["type"] == "lifespan" or self._open(scope) or self._authorized(scope):
             await self._app(scope, receive, send)
             return
-        refusal = UnauthorizedScript if _by_script(scope) else Unauthorized
+        refusal = UnauthorizedBrowser if _by_browser(scope) else Unauthorized
         error = refusal(
             f"a valid API key is required: Authorization: Bearer <key>, or {KEY_HEADER}: <key>"
         )
@@ -64,8 +64,8 @@ class BearerAuth:
         return any(hmac.compare_digest(offer, self._key) for offer in _offers(scope))
 
 
-def _by_script(scope: Scope) -> bool:
-    """Whether a script in a browser asks (Fetch Metadata, section 2.2), without a Bearer token."""
+def _by_browser(scope: Scope) -> bool:
+    """Whether a browser asks (Fetch Metadata, section 2.2) that sends no Bearer token."""
     scheme = _header(scope, b"authorization").partition(b" ")[0]
     return bool(_header(scope, b"sec-fetch-mode")) and scheme.lower() != b"bearer"
 
