@@ -229,8 +229,8 @@ def _keys(lines: Iterable[str]) -> Iterator[Key]:
 def _digest(key: str) -> str:
     """Return the hash as Nginx's `secure_link_md5` compares it: base64url without padding.
 
-    MD5 is the one hash that Nginx has without further modules. What broke it is that two texts
-    with one hash can be made; from a hash to 256 random bits nothing has ever led.
+    Nginx has no other for this without further modules. What broke MD5 is that two texts with one
+    hash can be made; from a hash to 256 random bits nothing has ever led.
     """
     digest = hashlib.md5(key.encode()).digest()  # noqa: S324 - see above
     return urlsafe_b64encode(digest).decode().rstrip("=")
