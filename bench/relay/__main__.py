@@ -15,23 +15,17 @@ folder given with --node-modules.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import re
 import shutil
 import socket
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import psutil
-
-from bench.relay.proxies import HOST, NGINX_PROXY, NGINX_TUNING, NGINX_UPSTREAM, NODE
+from bench.relay.proxies import HOST
+from bench.relay.stage import OURS, Proxy, resident_megabytes, stage, table
 
 FIELDS = [
     f"Host: {HOST}",
@@ -46,9 +40,6 @@ FIELDS = [
     "X-Custom: something",
 ]
 
-OURS = ("ours", "before")
-"""What routes by host rather than by path."""
-
 VARIED = """
 local n = 0
 request = function()
@@ -57,106 +48,6 @@ request = function()
   return wrk.format("GET", "/index.html?n=" .. n)
 end
 """
-
-
-@dataclass
-class Proxy:
-    """A running proxy, and what was measured of it so far."""
-
-    name: str
-    port: int
-    process: psutil.Process
-    cpu: dict[str, list[float]] = field(default_factory=dict)
-    rate: dict[str, list[float]] = field(default_factory=dict)
-    p50: dict[str, list[float]] = field(default_factory=dict)
-    p99: dict[str, list[float]] = field(default_factory=dict)
-
-    def cpu_seconds(self) -> float:
-        times = self.process.cpu_times()
-        return float(times.user + times.system)
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int, log: Path) -> None:
-    for _ in range(200):
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-            return
-        time.sleep(0.05)
-    raise SystemExit(f"nobody listens on port {port}: {log.read_text()}")
-
-
-@contextlib.contextmanager
-def running(
-    argv: list[str], core: int, folder: Path, log: str, checkout: Path | None = None
-) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on one core until the block ends."""
-    with open(folder / log, "wb") as output:
-        process = subprocess.Popen(
-            ["taskset", "-c", str(core), *argv],
-            stdout=output,
-            stderr=output,
-            cwd=checkout,
-            env={**os.environ, "BENCH_FOLDER": str(folder), "PYTHONPATH": str(checkout or ".")},
-        )
-        try:
-            yield process
-        finally:
-            process.terminate()
-            process.wait()
-
-
-@contextlib.contextmanager
-def stage(
-    node_modules: Path | None, before: Path | None, names: list[str]
-) -> Iterator[tuple[list[Proxy], Path]]:
-    """Bring up the upstreams and all proxies."""
-    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        folder.chmod(0o755)
-        (folder / "files").mkdir()
-        (folder / "files" / "index.html").write_bytes(b"x" * 1024)
-        with open(folder / "files" / "large", "wb") as large:
-            large.truncate(500_000_000)
-        files, sink = free_port(), free_port()
-        config = folder / "upstream.conf"
-        config.write_text(NGINX_UPSTREAM.format(folder=folder, port=files))
-        stack.enter_context(running(["nginx", "-c", str(config)], 1, folder, "upstream.log"))
-        module = [sys.executable, "-m", "bench.relay.proxies"]
-        stack.enter_context(running([*module, "sink", str(sink)], 1, folder, "sink.log"))
-        proxies = []
-        for each in names:
-            port = free_port()
-            ports = [str(port), str(files), str(sink)]
-            if each.startswith("nginx"):
-                own = folder / f"{each}.conf"
-                own.write_text(
-                    NGINX_PROXY.format(
-                        folder=folder,
-                        port=port,
-                        files=files,
-                        sink=sink,
-                        tuning=NGINX_TUNING if each == "nginx tuned" else "",
-                    )
-                )
-                argv = ["nginx", "-c", str(own)]
-            elif each == "node":
-                script = folder / "node.js"
-                script.write_text(NODE)
-                os.environ["NODE_PATH"] = str(node_modules)
-                argv = ["node", str(script), *ports]
-            else:
-                argv = [*module, "ours" if each == "before" else each, *ports]
-            checkout = before if each == "before" else None
-            process = stack.enter_context(running(argv, 0, folder, f"{each}.out", checkout))
-            wait_for(port, folder / f"{each}.out")
-            proxies.append(Proxy(each, port, psutil.Process(process.pid)))
-        wait_for(files, folder / "upstream.log")
-        wait_for(sink, folder / "sink.log")
-        yield proxies, folder
 
 
 def requests(proxy: Proxy, connections: int, seconds: int, *, script: Path | None = None) -> None:
@@ -187,10 +78,6 @@ def requests(proxy: Proxy, connections: int, seconds: int, *, script: Path | Non
         store.setdefault(key, []).append(
             float(latency[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[latency[2]]
         )
-
-
-def resident_megabytes(proxy: Proxy) -> float:
-    return float(proxy.process.memory_info().rss) / 1e6
 
 
 def transfer(proxy: Proxy, direction: str, folder: Path) -> tuple[float, float, float]:
@@ -250,13 +137,6 @@ def tunnels(proxy: Proxy, count: int, messages: int) -> tuple[float, float, floa
     return statistics.median(times) * 1000, sent / seconds, kib, cpu / sent * 1000
 
 
-def table(title: str, header: list[str], rows: list[list[str]]) -> None:
-    print(f"\n{title}")
-    widths = [max(len(row[at]) for row in [header, *rows]) for at in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
@@ -276,7 +156,8 @@ def main() -> None:
         names.append("before")
     if options.only:
         names = options.only.split(",")
-    with stage(options.node_modules, options.before, names) as (proxies, folder):
+    with stage(names, node_modules=options.node_modules, before=options.before) as on:
+        proxies, folder = on.proxies, on.folder
         script = folder / "varied.lua"
         script.write_text(VARIED)
         small = [proxy for proxy in proxies if proxy.name != "nginx tuned"]

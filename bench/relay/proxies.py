@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import cast
 
 HOST = "a.example"
 FORWARDED = ("X-Forwarded-For", "X-Forwarded-Proto", "X-Request-ID")
@@ -38,10 +37,11 @@ http {{ access_log {folder}/access.log; keepalive_requests 1000000000; client_ma
     location /sink {{ proxy_pass http://sink; proxy_read_timeout 600; }} }} }}
 """
 
-NGINX_TUNING = (
-    "proxy_request_buffering off; client_body_buffer_size 256k; "
-    "proxy_buffer_size 256k; proxy_buffers 8 256k; proxy_busy_buffers_size 512k;"
-)
+NGINX_TUNINGS = {
+    "nginx tuned": "proxy_request_buffering off; client_body_buffer_size 256k; "
+    "proxy_buffer_size 256k; proxy_buffers 8 256k; proxy_busy_buffers_size 512k;",
+    "nginx unbuffered": "proxy_request_buffering off; proxy_buffering off;",
+}
 
 NODE = """
 const http = require("http"), { createProxyServer } = require("http-proxy");
@@ -156,47 +156,8 @@ def serve_aiohttp(port: int, files: int, sink: int, folder: Path) -> None:
     uvloop.run(run())
 
 
-def serve_sink(port: int) -> None:
-    """An upstream that reads a body and answers, or echoes a switched protocol."""
-    import uvloop
-
-    class Sink(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = cast(asyncio.Transport, transport)
-            self.left = -1
-
-        def data_received(self, data: bytes) -> None:
-            if self.left == -2:
-                self.transport.write(data)
-                return
-            if self.left == -1:
-                head, _, data = data.partition(b"\r\n\r\n")
-                if b"upgrade: websocket" in head.lower():
-                    self.left = -2
-                    self.transport.write(
-                        b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"
-                        b"Upgrade: websocket\r\n\r\n"
-                    )
-                    return
-                self.left = int(head.lower().partition(b"content-length:")[2].split()[0])
-            self.left -= len(data)
-            if self.left == 0:
-                self.left = -1
-                self.transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
-
-    async def run() -> None:
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(Sink, "127.0.0.1", port, backlog=4096)
-        await server.serve_forever()
-
-    uvloop.run(run())
-
-
 if __name__ == "__main__":
     name, *numbers = sys.argv[1:]
-    if name == "sink":
-        serve_sink(int(numbers[0]))
-    else:
-        ports = [int(number) for number in numbers]
-        here = Path(os.environ["BENCH_FOLDER"])
-        {"ours": serve_ours, "aiohttp": serve_aiohttp}[name](ports[0], ports[1], ports[2], here)
+    ports = [int(number) for number in numbers]
+    here = Path(os.environ["BENCH_FOLDER"])
+    {"ours": serve_ours, "aiohttp": serve_aiohttp}[name](ports[0], ports[1], ports[2], here)
