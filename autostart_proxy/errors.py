@@ -89,12 +89,12 @@ class HeadersTooLarge(ProxyError):
 
 
 class RequestTimeout(ProxyError):
-    """The client did not finish its request head in time."""
+    """The client did not finish its request head in time, or sends its body too slowly."""
 
     status = 408
     tag = "request_timeout"
     message = "The request did not arrive in time."
-    remedy = "look at the client or the network in front of the proxy"
+    remedy = "look at the client or the network in front of the proxy, or raise bodyTimeout"
 
 
 class BodyTooLarge(ProxyError):
@@ -258,6 +258,15 @@ class BadUpstream(UpstreamError):
     tag = "bad_upstream"
     message = "The service gave an answer that is not valid HTTP."
     remedy = "check that proxyPort speaks plain HTTP/1.1"
+
+
+class ResponseTimeout(UpstreamError):
+    """The service did not begin its answer within `responseTimeout`, or did not end its head."""
+
+    status = 504
+    tag = "response_timeout"
+    message = "The service did not answer in time."
+    remedy = "raise responseTimeout, or find out what the service is waiting for"
 
 
 # What concerns operators only.

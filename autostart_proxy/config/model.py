@@ -134,6 +134,18 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         description="For open requests when an operator puts the service to sleep.",
         examples=["30s"],
     )
+    response_timeout: values.PositiveSeconds | None = Field(
+        default=None,
+        description="From the end of a request to the first byte of its response; later ones get"
+        " 504. null: no limit.",
+        examples=["5m", None],
+    )
+    body_timeout: values.PositiveSeconds | None = Field(
+        default=30.0,
+        description="How long the body of a request may be behind 100 bytes per second, its lowest"
+        " rate; slower ones get 408. null: no limit.",
+        examples=["30s", None],
+    )
     health: HealthConfig = Field(
         default_factory=HealthConfig, description="When a started service is ready."
     )

@@ -7,7 +7,8 @@ Rules:
 - Every request is an exchange, also one that is refused before its head was understood; but not
   those to paths of the proxy's own, with which a waiting page asks how the service is doing.
 - Requests of one connection are answered one after the other; what comes early waits, and while
-  more than a little waits the client is not read.
+  more than a little waits the client is not read. Of those that are answered at once, only so many
+  are in one turn of the event loop.
 - A request that is refused before its body was read to the end ends the connection. The answer is
   sent first, and what still comes is read and forgotten for a moment: a connection closed with
   unread bytes is reset, and the client could not read the answer.
@@ -25,10 +26,19 @@ from typing import Final, Protocol, cast
 
 from autostart_proxy import errors
 from autostart_proxy.journal import Journal
+from autostart_proxy.relay.connection import (
+    HELD,
+    IN_TURN,
+    PIPELINED,
+    UPSTREAM_FULL,
+    Connection,
+)
 from autostart_proxy.relay.exchange import Exchange
-from autostart_proxy.relay.peers import HELD, PIPELINED, UPSTREAM_FULL, Lease, Occupant, Service
+from autostart_proxy.relay.patience import Patience
+from autostart_proxy.relay.peers import NOBODY, Lease, Occupant, Service
 from autostart_proxy.relay.refusals import is_navigation
-from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Pool
+from autostart_proxy.relay.turns import BULK_BYTES, Turns
+from autostart_proxy.relay.upstream import Pool
 from autostart_proxy.relay.waiting import own_answer
 from autostart_proxy.status import ServiceStatus
 from autostart_proxy.wire.requests import Request, RequestReader
@@ -36,13 +46,15 @@ from autostart_proxy.wire.waiting import OWN_PATHS
 
 HEAD_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
-STALL_SECONDS = 60.0
-"""How long a body may make no progress, in either direction."""
-
 LINGER_SECONDS = 5.0
 PIPELINED_LIMIT_BYTES = 64 * 1024
 
-_EMPTY_LINES = re.compile(rb"(?:\r\n)++")
+REQUESTS_AT_A_TIME = 32
+HEAD_BYTES_AT_A_TIME = 16 * 1024
+"""What is taken of one client in one turn: well below a millisecond's work."""
+
+_EMPTY_LINES = re.compile(rb"(?:\r\n){1,500}+")
+_TOO_MANY_EMPTY_LINES = b"\r\n" * 500
 
 
 class Owner(Protocol):
@@ -50,6 +62,8 @@ class Owner(Protocol):
 
     @property
     def pool(self) -> Pool: ...
+    @property
+    def turns(self) -> Turns: ...
     @property
     def journal(self) -> Journal: ...
     @property
@@ -64,11 +78,10 @@ class Owner(Protocol):
 class _Nobody:
     """The service of all hosts that have none: it admits nobody."""
 
-    host = "-"
+    host = name = NOBODY
     ready = True
-    name = "-"
     blocking = True
-    max_body = None
+    max_body = response_timeout = body_timeout = None
 
     @property
     def config(self) -> _Nobody:
@@ -90,45 +103,44 @@ class _Nobody:
 _NOBODY = _Nobody()
 
 
-class DownstreamConnection(asyncio.Protocol):
+class DownstreamConnection(Connection):
     """One client, and the requests it sends one after the other."""
 
     __slots__ = (
+        "_answers",
+        "_at",
         "_begun_at",
         "_buffer",
         "_closing",
         "_deadline",
         "_head_begun",
         "_owner",
+        "_patience",
         "_peer",
-        "_progress",
-        "_progress_at",
         "_pumping",
         "_reader",
-        "_transport",
         "exchange",
         "journal",
-        "pauses",
         "pool",
-        "write",
         "write_paused",
     )
 
     def __init__(self, owner: Owner) -> None:
+        super().__init__(owner.turns)
         self._owner: Final = owner
         self.pool: Final = owner.pool
         self.journal: Final = owner.journal
         self.exchange: Occupant | None = None
         self.write_paused = False
         self._buffer = b""
+        self._at = 0  # where in the buffer the next request begins; 0 but while it is pumped
         self._begun_at = 0.0
         self._head_begun = False
         self._closing = False
-        self.pauses = 0
         self._pumping = False
+        self._answers: list[bytes] = []
         self._deadline = monotonic() + HEAD_SECONDS
-        self._progress: tuple[int, int] = (0, 0)
-        self._progress_at = self._deadline
+        self._patience: Final = Patience()
 
     def __repr__(self) -> str:
         doing = "closing" if self._closing else repr(self.exchange or "between requests")
@@ -137,15 +149,15 @@ class DownstreamConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        super().connection_made(transport)
         name = transport.get_extra_info("peername")
         self._peer = name[0].encode() if isinstance(name, tuple) else b""
         self._reader = RequestReader(peer=self._peer, trusted=self._owner.trusts(self._peer))
         self._owner.joined(self)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= BULK_BYTES:
+            self.read_in_bulk(len(data))
         exchange = self.exchange
         if exchange is None:
             if self._closing:
@@ -191,21 +203,12 @@ class DownstreamConnection(asyncio.Protocol):
     def keeps_alive(self) -> bool:
         return not self._owner.draining
 
-    def write_eof(self) -> None:
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def pause(self, why: int) -> None:
-        if not self.pauses and not self._transport.is_closing():
-            self._transport.pause_reading()
-        self.pauses |= why
-
-    def resume(self, why: int) -> None:
-        if self.pauses & why:
-            self.pauses &= ~why
-            if not self.pauses and not self._transport.is_closing():
-                self._progress_at = monotonic()
-                self._transport.resume_reading()
+    def answer(self, data: bytes) -> None:
+        """Write words of the proxy's own, together with those of other requests of this turn."""
+        if self._pumping:
+            self._answers.append(data)
+        else:
+            self.write(data)
 
     def keep(self, data: bytes) -> None:
         self._buffer += data
@@ -244,29 +247,54 @@ class DownstreamConnection(asyncio.Protocol):
     # Requests.
 
     def _pump(self) -> None:
-        """Take as many requests out of the buffer as can be answered now, one after the other."""
+        """Take requests out of the buffer as far as they can be answered now, one after the other.
+
+        What is more than one turn's work is left for the next.
+        """
         if self._pumping:
             return
         self._pumping = True
+        taken, more = 0, False
         try:
-            while self._buffer and self.exchange is None and not self._closing:
-                if self.write_paused or not self._take_request():
+            while self._buffer and self.exchange is None:
+                if self._closing or self.write_paused:
                     break
+                if taken == REQUESTS_AT_A_TIME or self._at > HEAD_BYTES_AT_A_TIME:
+                    more = True
+                    break
+                if not self._take_request():
+                    break
+                taken += 1
         finally:
             self._pumping = False
-        if self.pauses & PIPELINED and len(self._buffer) <= PIPELINED_LIMIT_BYTES:
+            if self._answers:
+                self._say_answers()
+        if self._at:
+            self._buffer = self._buffer[self._at :]
+            self._at = 0
+        if more:
+            self.fall_behind()
+        elif self.pauses & PIPELINED and len(self._buffer) <= PIPELINED_LIMIT_BYTES:
             self.resume(PIPELINED)
+
+    def _say_answers(self) -> None:
+        answers, self._answers = self._answers, []
+        if answers:
+            self.write(b"".join(answers))
 
     def _take_request(self) -> bool:
         """Serve the next request if its head is complete; returns whether to go on."""
-        data = self._buffer
-        if data[0] == 13 and (empty := _EMPTY_LINES.match(data)):
+        data, at = self._buffer, self._at
+        if data[at] == 13 and (empty := _EMPTY_LINES.match(data, at)):
             # RFC 9112, section 2.2: empty lines before a request are ignored.
-            data = self._buffer = data[empty.end() :]
+            self._at = at = empty.end()
+            if empty[0] == _TOO_MANY_EMPTY_LINES:
+                self._refuse_head(errors.BadRequest())
+                return False
         try:
-            found = self._reader.read(data)
+            found = self._reader.read(data, at)
         except errors.ProxyError as error:
-            self._refuse_head(error, data)
+            self._refuse_head(error)
             return False
         if found is None:
             if not self._head_begun:
@@ -276,15 +304,15 @@ class DownstreamConnection(asyncio.Protocol):
         arrived = monotonic() if self._head_begun else self._begun_at
         self._head_begun = False
         request, end = found
-        self._serve(request, data[end:], arrived)
+        self._serve(request, end, arrived)
         return True
 
-    def _serve(self, request: Request, rest: bytes, arrived: float) -> None:
+    def _serve(self, request: Request, end: int, arrived: float) -> None:
         """The straight line: find the service, check what can be checked, ask for a lease."""
         owner, fields = self._owner, request.fields
         service = owner.find(fields.host) or _NOBODY
         own = request.target.startswith(OWN_PATHS) and service is not _NOBODY
-        if own and self._answer_own(request, service, rest):
+        if own and self._answer_own(request, service, end):
             return
         exchange = Exchange(
             self,
@@ -295,9 +323,10 @@ class DownstreamConnection(asyncio.Protocol):
             arrived,
         )
         self.exchange = exchange
-        self._progress_at = arrived
-        behind = fields.has_body or fields.upgrade
-        self._buffer = b"" if behind else rest
+        rest = b""
+        if fields.has_body or fields.upgrade:
+            rest, end = self._buffer[end:], len(self._buffer)
+        self._take(end)
         config = service.config
         if config.max_body is not None and (fields.content_length or 0) > config.max_body:
             exchange.refused(errors.BodyTooLarge())
@@ -307,9 +336,9 @@ class DownstreamConnection(asyncio.Protocol):
             if navigation or config.blocking is False:
                 exchange.turn_away(show_page=navigation)
                 return
-        exchange.begin(rest if behind else b"")
+        exchange.begin(rest)
 
-    def _answer_own(self, request: Request, service: Service, rest: bytes) -> bool:
+    def _answer_own(self, request: Request, service: Service, end: int) -> bool:
         """Answer at a path of the proxy's own; False where it is none. No log tells of it: pages
         that wait ask again and again."""
         keep_alive = request.fields.keep_alive and self.keeps_alive
@@ -317,15 +346,21 @@ class DownstreamConnection(asyncio.Protocol):
         answer = own_answer(request, id_, service, close=not keep_alive)
         if answer is None:
             return False
-        self._buffer = rest
-        self.write(answer)
+        self._take(end)
+        self.answer(answer)
         self.over(monotonic(), keep_alive=keep_alive, request_read=True)
         return True
 
-    def _refuse_head(self, error: errors.ProxyError, data: bytes) -> None:
+    def _take(self, end: int) -> None:
+        """Take what comes before `end` out of the buffer."""
+        if end == len(self._buffer):
+            self._buffer, end = b"", 0
+        self._at = end
+
+    def _refuse_head(self, error: errors.ProxyError) -> None:
         """Answer what could not be read as a request, and be done with this client."""
-        self._buffer = b""
-        request = self._reader.salvage(data)
+        request = self._reader.salvage(self._buffer, self._at)
+        self._buffer, self._at = b"", 0
         self.exchange = exchange = Exchange(
             self,
             request,
@@ -341,7 +376,8 @@ class DownstreamConnection(asyncio.Protocol):
     def _close(self, *, linger: bool) -> None:
         """Close once all is written; if lingering, once the client has closed or time is up."""
         self._closing = True
-        self._buffer = b""
+        self._say_answers()
+        self._buffer, self._at = b"", 0
         self._deadline = monotonic() + LINGER_SECONDS
         if self._transport.is_closing():
             return
@@ -363,7 +399,8 @@ class DownstreamConnection(asyncio.Protocol):
     @property
     def unread(self) -> int | None:
         """The file descriptor, if a request is in flight and its client is not read."""
-        if not self.pauses or self.exchange is None or self._transport.is_closing():
+        waits = self.pauses & ~IN_TURN
+        if not waits or self.exchange is None or self._transport.is_closing():
             return None
         return cast(int, self._transport.get_extra_info("socket").fileno())
 
@@ -379,23 +416,22 @@ class DownstreamConnection(asyncio.Protocol):
         """Close what has made no progress for too long."""
         exchange = self.exchange
         if exchange is None:
+            self._patience.forget()
             if now >= self._deadline:
                 self._expire()
             return
-        progress = exchange.bytes_in + exchange.bytes_out, self._transport.get_write_buffer_size()
-        if progress != self._progress or not exchange.waits_for_client:
-            self._progress = progress
-            self._progress_at = now
-        elif now - self._progress_at > STALL_SECONDS:
-            if self.write_paused:
+        error = self._patience.is_lost(exchange, now)
+        if self.write_paused:
+            waiting = self._transport.get_write_buffer_size()
+            if self._patience.is_unread(exchange.bytes_out, waiting, now):
                 self._transport.abort()
-            else:
-                exchange.fail(errors.RequestTimeout())
+        elif error is not None:
+            exchange.fail(error)
 
     def _expire(self) -> None:
         if self._closing:
             self._transport.abort()
         elif self._buffer and not self.write_paused:
-            self._refuse_head(errors.RequestTimeout(), self._buffer)
+            self._refuse_head(errors.RequestTimeout())
         else:
             self._close(linger=False)

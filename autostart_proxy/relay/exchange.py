@@ -24,11 +24,14 @@ from typing import Final
 
 from autostart_proxy import errors
 from autostart_proxy.journal import RequestEnded, UpstreamFailed
-from autostart_proxy.relay.peers import HELD, UPSTREAM_FULL, Client, Service
+from autostart_proxy.relay import patience
+from autostart_proxy.relay.connection import CLIENT_FULL, HELD, UPSTREAM_FULL, WRITE_BUFFER_BYTES
+from autostart_proxy.relay.patience import Due
+from autostart_proxy.relay.peers import Client, Service
 from autostart_proxy.relay.refusals import refusal
 from autostart_proxy.relay.stages import Stage
 from autostart_proxy.relay.tunnel import Tunnel
-from autostart_proxy.relay.upstream import WRITE_BUFFER_BYTES, Address, UpstreamConnection
+from autostart_proxy.relay.upstream import Address, UpstreamConnection
 from autostart_proxy.wire import framing, own_responses
 from autostart_proxy.wire.chunks import LAST_CHUNK
 from autostart_proxy.wire.requests import Request
@@ -52,6 +55,7 @@ class Exchange:
         error_tag: of the proxy's own answer, where it gave one.
         bytes_in, bytes_out: body bytes from and to the client.
         held_until: when the request was first admitted or refused; None before.
+        interims: how many interim responses the service has given.
     """
 
     # Defaults of the class: most requests never change most of these, and setting them for each
@@ -63,6 +67,7 @@ class Exchange:
     bytes_in = 0
     bytes_out = 0
     held_until: float | None = None
+    interims = 0
     _address: Address = "", 0
     _upstream: UpstreamConnection | None = None
     _response: Response | None = None
@@ -105,13 +110,17 @@ class Exchange:
     def takes_client_data(self) -> bool:
         return self._body is not None or bool(self.request.fields.upgrade)
 
-    @property
-    def waits_for_client(self) -> bool:
-        client = self.client
-        if client.write_paused:
-            return True
-        sent = self.stage is Stage.SENT or self.stage is Stage.RESPONDING
-        return self._body is not None and sent and not client.pauses
+    def due(self) -> tuple[Due, float | None]:
+        config = self.service.config
+        sent = self.stage is Stage.SENT
+        if self._body is not None:
+            reads = (sent or self.stage is Stage.RESPONDING) and not self.client.pauses
+            return (Due.BODY, config.body_timeout) if reads else (Due.NOTHING, None)
+        if not sent:
+            return Due.NOTHING, None
+        if self._unread_head:
+            return Due.HEAD, patience.RESPONSE_HEAD_SECONDS
+        return Due.RESPONSE, config.response_timeout
 
     def _move(self, stage: Stage) -> None:
         if not self.stage.follows & stage.bit:
@@ -145,7 +154,7 @@ class Exchange:
         if self.held_until is None:
             self.held_until = monotonic()
         self._address = address
-        pooled = self.client.pool.take(address, certain=not self._repeatable)
+        pooled = self.client.pool.take(address)
         if pooled is not None:
             self._send(pooled)
         else:
@@ -183,7 +192,7 @@ class Exchange:
 
     def client_writable(self, writable: bool) -> None:
         if self._upstream is not None:
-            self._upstream.set_reading(writable)
+            self._upstream.read_while(writable, CLIENT_FULL)
 
     # From the connection to the service.
 
@@ -193,12 +202,12 @@ class Exchange:
             self._read_head(data)
             return
         passed = body.feed(data)
-        while body.behind:
-            passed += body.feed(b"")
         self.bytes_out += len(passed)
         self.client.write(passed)
         if body.done:
             self._complete(body.surplus)
+        elif body.behind:
+            self._sender.fall_behind()
 
     def upstream_ended(self) -> bool:
         return False
@@ -217,10 +226,7 @@ class Exchange:
             self.fail(errors.UpstreamClosed())
 
     def upstream_writable(self, writable: bool) -> None:
-        if writable:
-            self.client.resume(UPSTREAM_FULL)
-        else:
-            self.client.pause(UPSTREAM_FULL)
+        self.client.read_while(writable, UPSTREAM_FULL)
 
     # Requests.
 
@@ -237,7 +243,8 @@ class Exchange:
 
     @property
     def _may_keep_alive(self) -> bool:
-        return self.request.fields.keep_alive and self.client.keeps_alive and self._request_read
+        read = self._body is None and not self._early
+        return read and self.request.fields.keep_alive and self.client.keeps_alive
 
     @property
     def _repeatable(self) -> bool:
@@ -275,10 +282,10 @@ class Exchange:
         upstream.write(self.request.upstream_head(self.request_id))
         client = self.client
         if client.write_paused:
-            upstream.set_reading(False)
+            upstream.pause(CLIENT_FULL)
         if self._body is not None:
             if self.request.fields.expects_continue:
-                client.write(own_responses.CONTINUE)
+                client.answer(own_responses.CONTINUE)
             if self._early:
                 early, self._early = self._early, b""
                 try:
@@ -293,8 +300,6 @@ class Exchange:
 
     def _pass_body(self, body: framing.Body, data: bytes) -> None:
         passed = body.feed(data)
-        while body.behind:
-            passed += body.feed(b"")
         limit = self.service.config.max_body
         if limit is not None and body.size > limit:
             raise errors.BodyTooLarge()
@@ -302,7 +307,9 @@ class Exchange:
         if body.done:
             self._body = None
         self._sender.write(passed)
-        if body.done and body.surplus:
+        if body.behind:
+            self.client.fall_behind()
+        elif body.done and body.surplus:
             self.client.keep(body.surplus)
 
     # Responses of the service.
@@ -310,47 +317,53 @@ class Exchange:
     def _read_head(self, data: bytes) -> None:
         if self._unread_head:
             data, self._unread_head = self._unread_head + data, b""
-        at = 0
-        while at < len(data):
-            found = self._sender.reader.read(data, at)
-            if found is None:
-                self._unread_head = data[at:]
-                return
-            response, at = found
-            if response.status >= 200:
-                self._begin_response(response, data[at:])
-                return
-            if response.status == 101:
-                self._switch(response, data[at:])
-                return
-            if not self.request.http10:
-                self.client.write(response.interim_head())
+        found = self._sender.reader.read(data)
+        if found is None:
+            self._unread_head = data
+            return
+        response, end = found
+        if response.status >= 200:
+            self._begin_response(response, data[end:])
+        elif response.is_interim:
+            self._pass_interims(data)
+        else:
+            self._switch(response, data[end:])
+
+    def _pass_interims(self, data: bytes) -> None:
+        heads, end, more = self._sender.reader.read_interims(data)
+        self.interims += len(heads)
+        if not self.request.http10:
+            self.client.write(b"".join(heads))
+        self._unread_head = data[end:]
+        if more:
+            self._sender.fall_behind()
 
     def _begin_response(self, response: Response, rest: bytes) -> None:
         self._move(Stage.RESPONDING)
         self._response = response
         self.status = response.status
         request = self.request
-        body, lines, self._keep_alive = framing.frame_response(
+        framed = self._sender.framer.frame(
             response,
             to_head=request.method == b"HEAD",
             http10=request.http10,
             # Early bytes of a refused upgrade were meant for another protocol.
             keep_alive=self._may_keep_alive,
         )
-        self._response_body = body
-        head = response.downstream_head(self.request_id, lines)
-        if body is None:
+        self._keep_alive = framed.keep_alive
+        head = framed.head(self.request_id)
+        if framed.body is None:
             self.client.write(head)
             self._complete(rest)
             return
+        self._response_body = body = framed.body()
         passed = body.feed(rest)
-        while body.behind:
-            passed += body.feed(b"")
         self.bytes_out = len(passed)
         self.client.write(head + passed if passed else head)
         if body.done:
             self._complete(body.surplus)
+        elif body.behind:
+            self._sender.fall_behind()
 
     def _complete(self, surplus: bytes) -> None:
         """The response is complete."""
@@ -367,19 +380,13 @@ class Exchange:
             raise errors.BadUpstream(detail="it switched protocols without being asked")
         self._move(Stage.TUNNEL)
         self.status = 101
-        upstream, client = self._sender, self.client
         protocol = response.upgrade or self.request.fields.upgrade
         lines = b"Connection: Upgrade\r\nUpgrade: %b\r\n" % protocol
-        client.write(response.downstream_head(self.request_id, lines))
-        self._tunnel = tunnel = Tunnel(client, upstream, self._tunnel_closed)
-        upstream.exchange = tunnel
-        client.occupy(tunnel)
-        if rest:
-            tunnel.upstream_data(rest)
-        if self._early:
-            early, self._early = self._early, b""
-            tunnel.client_data(early)
-        client.resume(HELD)
+        framed = framing.Framed(response.downstream_lines(lines), keep_alive=False, body=None)
+        self.client.write(framed.head(self.request_id))
+        early, self._early = self._early, b""
+        self._tunnel = Tunnel(self.client, self._sender, self._tunnel_closed)
+        self._tunnel.begin(early, rest)
 
     def _tunnel_closed(self) -> None:
         self._upstream = None
@@ -414,7 +421,7 @@ class Exchange:
         self._keep_alive = self._may_keep_alive and not self.request.fields.upgrade
         close = not self._keep_alive
         service = self.service if show_page else None
-        self.client.write(refusal(error, self.request, self.request_id, service, close=close))
+        self.client.answer(refusal(error, self.request, self.request_id, service, close=close))
 
     # The end.
 

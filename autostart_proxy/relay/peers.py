@@ -7,18 +7,16 @@ them is imported here, so that the relay can be tested and measured with stand-i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import Final, Literal, Protocol
+from typing import Literal, Protocol
 
 from autostart_proxy import errors
 from autostart_proxy.journal import Journal
+from autostart_proxy.relay.patience import Watched
 from autostart_proxy.relay.upstream import Address, Pool
 from autostart_proxy.status import ServiceStatus
 
-# Why a client is not read; flags, since several reasons may hold at once. Plain numbers: the enum
-# module's flags would cost a microsecond for every request.
-HELD: Final = 1
-UPSTREAM_FULL: Final = 2
-PIPELINED: Final = 4
+NOBODY = "-"
+"""The host of what stands in for a service where none was found."""
 
 
 class ServiceKeys(Protocol):
@@ -30,6 +28,10 @@ class ServiceKeys(Protocol):
     def blocking(self) -> bool | Literal["auto"]: ...
     @property
     def max_body(self) -> int | None: ...
+    @property
+    def response_timeout(self) -> float | None: ...
+    @property
+    def body_timeout(self) -> float | None: ...
 
 
 class Lease(Hashable, Protocol):
@@ -59,11 +61,8 @@ class Service(Protocol):
     def status(self) -> ServiceStatus: ...
 
 
-class Occupant(Protocol):
+class Occupant(Watched, Protocol):
     """To whom the bytes of a client belong at present: an exchange, or its tunnel."""
-
-    bytes_in: int
-    bytes_out: int
 
     @property
     def outlives_half_close(self) -> bool:
@@ -75,13 +74,8 @@ class Occupant(Protocol):
         """Whether what the client sends now is its own, and not the next request."""
         ...
 
-    @property
-    def waits_for_client(self) -> bool:
-        """Whether nothing goes on before the client reads or sends."""
-        ...
-
     def client_data(self, data: bytes) -> None:
-        """Take in what the client sent.
+        """Take in what the client sent; b"" to go on with what was left for later.
 
         Raises:
             ProxyError: it is refused; `fail` has to follow.
@@ -126,9 +120,18 @@ class Client(Protocol):
         """Takes bytes for the client; an attribute, since it is called for every message."""
         ...
 
+    def answer(self, data: bytes) -> None:
+        """As `write`, for words of the proxy's own: those of one turn go out together."""
+        ...
+
     def write_eof(self) -> None: ...
     def pause(self, why: int) -> None: ...
     def resume(self, why: int) -> None: ...
+    def read_while(self, possible: bool, otherwise: int) -> None: ...
+    def fall_behind(self) -> None:
+        """Leave what has arrived for a later turn; `client_data` is called with b"" then."""
+        ...
+
     def keep(self, data: bytes) -> None:
         """Take back bytes that belong to the next request."""
         ...

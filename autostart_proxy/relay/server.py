@@ -29,6 +29,7 @@ from typing import Final
 from autostart_proxy.journal import Journal
 from autostart_proxy.relay.downstream import DownstreamConnection
 from autostart_proxy.relay.peers import Service
+from autostart_proxy.relay.turns import Turns
 from autostart_proxy.relay.upstream import Pool
 from autostart_proxy.unix_socket import CannotBind, bind
 
@@ -67,7 +68,8 @@ class Server:
     ) -> None:
         self.find: Final = find
         self.journal: Final = journal
-        self.pool: Final = Pool()
+        self.turns: Final = Turns()
+        self.pool: Final = Pool(self.turns)
         self.connections: Final[set[DownstreamConnection]] = set()
         self.draining = False
         self._deserted = asyncio.Event()

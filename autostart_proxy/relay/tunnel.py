@@ -11,7 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from autostart_proxy import errors
-from autostart_proxy.relay.peers import UPSTREAM_FULL, Client
+from autostart_proxy.relay import patience
+from autostart_proxy.relay.connection import CLIENT_FULL, HELD, UPSTREAM_FULL
+from autostart_proxy.relay.patience import Due
+from autostart_proxy.relay.peers import Client
 from autostart_proxy.relay.upstream import UpstreamConnection
 
 
@@ -37,6 +40,7 @@ class Tunnel:
         "bytes_out",
     )
 
+    interims = 0
     outlives_half_close = True
     takes_client_data = True
 
@@ -54,10 +58,21 @@ class Tunnel:
     def __repr__(self) -> str:
         return f"<Tunnel {self.bytes_in} bytes in, {self.bytes_out} out>"
 
-    @property
-    def waits_for_client(self) -> bool:
-        # One direction is open still, as if its sender had not noticed the end of the other.
-        return self._client_ended or self._upstream_ended
+    def begin(self, from_client: bytes, from_upstream: bytes) -> None:
+        """Take both connections over, and pass on what came behind the heads."""
+        self._upstream.exchange = self
+        self._client.occupy(self)
+        if from_upstream:
+            self.upstream_data(from_upstream)
+        if from_client:
+            self.client_data(from_client)
+        self._client.resume(HELD)
+
+    def due(self) -> tuple[Due, float | None]:
+        if self._client_ended or self._upstream_ended:
+            # One direction is open still, as if its sender had not noticed the end of the other.
+            return Due.END, patience.STALL_SECONDS
+        return Due.NOTHING, None
 
     # From the client.
 
@@ -77,7 +92,7 @@ class Tunnel:
         self.close()
 
     def client_writable(self, writable: bool) -> None:
-        self._upstream.set_reading(writable)
+        self._upstream.read_while(writable, CLIENT_FULL)
 
     # From the connection to the service.
 
@@ -97,10 +112,7 @@ class Tunnel:
         self.close()
 
     def upstream_writable(self, writable: bool) -> None:
-        if writable:
-            self._client.resume(UPSTREAM_FULL)
-        else:
-            self._client.pause(UPSTREAM_FULL)
+        self._client.read_while(writable, UPSTREAM_FULL)
 
     # Ends.
 

@@ -11,9 +11,12 @@ import contextlib
 import os
 import select
 from time import monotonic
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from autostart_proxy import errors
+from autostart_proxy.relay.connection import Connection
+from autostart_proxy.relay.turns import BULK_BYTES, Turns
+from autostart_proxy.wire.framing import Framer
 from autostart_proxy.wire.responses import ResponseReader
 
 CONNECT_SECONDS = 5.0
@@ -28,9 +31,6 @@ IDLE_LIMIT = 256
 
 LAST_WORDS_LIMIT_BYTES = 1024 * 1024
 
-WRITE_BUFFER_BYTES = 256 * 1024
-"""One read of the event loop: what a slow reader may cost before its sender has to wait."""
-
 Address = tuple[str, int]
 
 
@@ -38,7 +38,7 @@ class User(Protocol):
     """Who uses a connection: an exchange, or its tunnel."""
 
     def upstream_data(self, data: bytes) -> None:
-        """Take in what the service sent.
+        """Take in what the service sent; b"" to go on with what was left for later.
 
         Raises:
             BadUpstream: it is not HTTP; `fail` has to follow.
@@ -69,7 +69,7 @@ class Caller(Protocol):
     def not_connected(self, cause: OSError) -> None: ...
 
 
-class UpstreamConnection(asyncio.Protocol):
+class UpstreamConnection(Connection):
     """One connection to a service, in use by at most one exchange.
 
     Attributes:
@@ -79,19 +79,19 @@ class UpstreamConnection(asyncio.Protocol):
 
     __slots__ = (
         "_clean",
+        "_poll",
         "_pool",
-        "_reading",
         "_spare",
-        "_transport",
         "address",
         "exchange",
+        "framer",
         "idle_since",
         "reader",
         "served",
-        "write",
     )
 
     def __init__(self, pool: Pool, address: Address) -> None:
+        super().__init__(pool.turns)
         self._pool = pool
         self.address = address
         self.exchange: User | None = None
@@ -99,7 +99,8 @@ class UpstreamConnection(asyncio.Protocol):
         self.served = 0
         self._spare: int | None = None
         self.reader: Final = ResponseReader()
-        self._reading = True
+        self.framer: Final = Framer()
+        self._poll = select.poll()
         self._clean = False
 
     def __repr__(self) -> str:
@@ -112,22 +113,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def is_silent(self) -> bool:
         """Ask the kernel whether nothing has arrived, the end of the stream included."""
-        poll = select.poll()
-        poll.register(self._transport.get_extra_info("socket").fileno(), select.POLLIN)
-        return not poll.poll(0)
-
-    def write_eof(self) -> None:
-        if self._transport.can_write_eof() and not self._transport.is_closing():
-            self._transport.write_eof()
-
-    def set_reading(self, wanted: bool) -> None:
-        if wanted is self._reading or self._transport.is_closing():
-            return
-        self._reading = wanted
-        if wanted:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
+        return not self._poll.poll(0)
 
     def keep_last_words(self) -> None:
         """Prepare for a service that answers and closes while it is still being written to.
@@ -156,7 +142,9 @@ class UpstreamConnection(asyncio.Protocol):
         """Become idle."""
         self.exchange = None
         self._forget_last_words()
-        self.set_reading(True)
+        if self.pauses:
+            self.pauses = 0
+            self._transport.resume_reading()
         self.served += 1
         self.idle_since = monotonic()
 
@@ -176,11 +164,12 @@ class UpstreamConnection(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
-        self.write = self._transport.write
-        self._transport.set_write_buffer_limits(high=WRITE_BUFFER_BYTES)
+        super().connection_made(transport)
+        self._poll.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
 
     def data_received(self, data: bytes) -> None:
+        if len(data) >= BULK_BYTES:
+            self.read_in_bulk(len(data))
         exchange = self.exchange
         if exchange is None:
             self._pool.forget(self)
@@ -196,6 +185,7 @@ class UpstreamConnection(asyncio.Protocol):
         return self.exchange is not None and self.exchange.upstream_ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._catch_up_at_last()
         words = self._read_last_words()
         if words and exc is not None:
             self.data_received(words)
@@ -215,9 +205,14 @@ class UpstreamConnection(asyncio.Protocol):
 
 
 class Pool:
-    """Idle connections to services, the latest used first."""
+    """Idle connections to services, the latest used first.
 
-    def __init__(self) -> None:
+    Args:
+        turns: in which they are read, with all others.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self.turns: Final = turns
         self._idle: dict[Address, list[UpstreamConnection]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._closing: dict[UpstreamConnection, float] = {}
@@ -226,18 +221,17 @@ class Pool:
         idle = sum(map(len, self._idle.values()))
         return f"<Pool {idle} idle, {len(self._connecting)} connecting>"
 
-    def take(self, address: Address, *, certain: bool) -> UpstreamConnection | None:
+    def take(self, address: Address) -> UpstreamConnection | None:
         """Hand out an idle connection, or None.
 
-        Args:
-            certain: ask the kernel first, for a request that cannot be repeated if the service
-                has just closed the connection.
+        The kernel is asked first: what has arrived meanwhile would be taken for the answer to the
+        next request, and a request that cannot be repeated must not meet a connection that ended.
         """
         idle = self._idle.get(address)
         while idle:
             connection = idle.pop()
             if connection.usable:
-                if not certain or connection.is_silent():
+                if connection.is_silent():
                     return connection
                 connection.drop()
         return None
@@ -266,7 +260,9 @@ class Pool:
 
     def put(self, connection: UpstreamConnection) -> None:
         """Take back a connection whose exchange is complete."""
-        idle = self._idle.setdefault(connection.address, [])
+        idle = self._idle.get(connection.address)
+        if idle is None:
+            idle = self._idle[connection.address] = []
         if not connection.usable or len(idle) >= IDLE_LIMIT:
             connection.drop()
             return

@@ -10,7 +10,9 @@ beyond the valid prefix.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from collections.abc import Callable
+from functools import partial
+from typing import Final, NamedTuple, Protocol
 
 from autostart_proxy import errors
 from autostart_proxy.wire.chunks import Chunked
@@ -95,9 +97,43 @@ def request_body(fields: RequestFields) -> Body | None:
     return Counted(fields.content_length) if fields.content_length else None
 
 
-def frame_response(
-    response: Response, *, to_head: bool, http10: bool, keep_alive: bool
-) -> tuple[Body | None, bytes, bool]:
+class Framed(NamedTuple):
+    """How a response goes downstream, and how its body is read.
+
+    `lines` are its head but for the request id and the empty line, `keep_alive` says whether the
+    client's connection stays open, and `body` makes the reader of the body; None where no byte of
+    one follows.
+    """
+
+    lines: bytes
+    keep_alive: bool
+    body: Callable[[], Body] | None
+
+    def head(self, request_id: bytes) -> bytes:
+        """Write the head that goes to the client."""
+        return b"%bX-Request-ID: %b\r\n\r\n" % (self.lines, request_id)
+
+
+class Framer:
+    """Frames the responses of one connection; remembers the last, as `ResponseReader` does."""
+
+    __slots__ = ("_asked", "_framed", "_response")
+
+    def __init__(self) -> None:
+        self._response: Response | None = None
+        self._asked = False, False, False
+        self._framed = Framed(b"", False, None)
+
+    def frame(self, response: Response, *, to_head: bool, http10: bool, keep_alive: bool) -> Framed:
+        """As `frame_response`."""
+        asked = to_head, http10, keep_alive
+        if response is not self._response or asked != self._asked:
+            self._framed = frame_response(response, *asked)
+            self._response, self._asked = response, asked
+        return self._framed
+
+
+def frame_response(response: Response, to_head: bool, http10: bool, keep_alive: bool) -> Framed:
     """Decide how a response is read, and how it goes downstream (RFC 9112, section 6.3).
 
     What answers HEAD, and 204 and 304, has no body whatever the head says. A body that ends with
@@ -109,31 +145,27 @@ def frame_response(
         to_head: whether the request was HEAD.
         http10: whether the client speaks HTTP/1.0.
         keep_alive: whether its connection may carry another response, for all else.
-    Returns:
-        The body, None where no byte of one follows; the field lines that announce it downstream,
-        `Connection` included; and whether the connection there stays open.
     """
     status, length = response.status, response.content_length
     has_body = not (to_head or status == 204 or status == 304)
-    body: Body | None = None
+    body: Callable[[], Body] | None = None
     lines = b""
     if length is not None:
         if status != 204:  # which must not announce a length (RFC 9110, section 8.6)
             lines = b"Content-Length: %d\r\n" % length
         if has_body:
-            body = Counted(length)
+            body = partial(Counted, length)
     elif has_body or (response.chunked and status != 204):
         if http10:
             keep_alive = False
         else:
             lines = b"Transfer-Encoding: chunked\r\n"
-        if has_body:
-            if response.chunked:
-                body = Chunked(errors.BadUpstream, decode=http10)
-            else:
-                body = UntilClose(encode=not http10)
+        if has_body and response.chunked:
+            body = partial(Chunked, errors.BadUpstream, decode=http10)
+        elif has_body:
+            body = partial(UntilClose, encode=not http10)
     if not keep_alive:
         lines += b"Connection: close\r\n"
     elif http10:
         lines += b"Connection: keep-alive\r\n"
-    return body, lines, keep_alive
+    return Framed(response.downstream_lines(lines), keep_alive, body)

@@ -20,8 +20,8 @@ from typing import assert_never
 from autostart_proxy import errors
 from autostart_proxy.wire.grammar import TOKEN, find_field
 from autostart_proxy.wire.heads import (
+    FIELD_LIMIT,
     FIRST_LINE_LIMIT_BYTES,
-    HEAD_LIMIT_BYTES,
     Fault,
     GrowingHead,
     beginnings,
@@ -44,6 +44,7 @@ _REQUEST_LINE_BEGUN = beginnings(
     rb"/", rb"1", rb"\.", rb"[01]", rb"\r",
 )  # fmt: skip
 _LEGIBLE = re.compile(rb"(" + _METHOD + rb") (" + _VISIBLE + rb"*+)")
+_LEGIBLE_BYTES = 8 * 1024
 _TARGET = re.compile(rb"(?i)https?://([^/?]*)(.*)", re.DOTALL)
 _BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 
@@ -181,15 +182,14 @@ class RequestReader:
         Whatever cannot be read is empty, the method `-`; nothing of it has been checked. What comes
         behind such a head has no end that could be told, so its connection cannot be kept.
         """
-        head = data[at : at + HEAD_LIMIT_BYTES].partition(b"\r\n\r\n")[0]
-        found = _LEGIBLE.match(head)
+        found = _LEGIBLE.match(data, at)
         method, target = found.groups() if found else (b"-", b"")
-        host = find_field(head, b"host")
+        told = _legible_fields(data, found.end() if found else at)
+        host = told.get(b"host", b"")
         if absolute := _TARGET.fullmatch(target):
             host, target = absolute[1].rpartition(b"@")[2], absolute[2]
-        forwarded_for = find_field(head, b"x-forwarded-for") if self._trusted else b""
-        request_id = find_field(head, b"x-request-id") if self._trusted else b""
-        accept = find_field(head, b"accept")
+        accept, request_id = told.get(b"accept", b""), told.get(b"x-request-id", b"")
+        forwarded_for = told.get(b"x-forwarded-for", b"") if self._trusted else b""
         fields = RequestFields(
             host=shown(host),
             authority=b"",
@@ -202,18 +202,29 @@ class RequestReader:
             upgrade=b"",
             expects_continue=False,
             client=client_of(forwarded_for, self._peer),
-            user_agent=shown(find_field(head, b"user-agent")),
+            user_agent=shown(told.get(b"user-agent", b"")),
             dropped=frozenset(),
         )
         return Request(
             method=method,
-            target=_encoded(target),
+            target=_encoded(target[:SHOWN_LIMIT]),
             http10=False,
             fields=fields,
             lines=b"Accept: %b\r\n" % accept if accept else b"",
-            request_id=request_id if REQUEST_ID.fullmatch(request_id) else b"",
+            request_id=request_id if self._trusted and REQUEST_ID.fullmatch(request_id) else b"",
             _upstream_lines=b"",
         )
+
+
+def _legible_fields(data: bytes, at: int) -> dict[bytes, bytes]:
+    """The first fields of a head that is refused, by their names; the first of each name counts."""
+    section = data[at : at + _LEGIBLE_BYTES].partition(b"\r\n\r\n")[0]
+    fields: dict[bytes, bytes] = {}
+    for line in section.split(b"\n", FIELD_LIMIT)[1 : FIELD_LIMIT + 1]:
+        name, colon, value = line.partition(b":")
+        if colon:
+            fields.setdefault(name.lower(), value.strip(b" \t\r"))
+    return fields
 
 
 def _refusal(fault: Fault) -> errors.ProxyError:

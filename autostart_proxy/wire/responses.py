@@ -27,6 +27,8 @@ _STATUS_LINE_BEGUN = beginnings(
 _STATUS_LINE_ALONE = re.compile(_STATUS_LINE)
 _RESPONSE = re.compile(_STATUS_LINE + FIELDS + rb"\r\n")
 
+INTERIMS_AT_A_TIME = 32
+
 # Searches a lower-cased copy, line by line.
 _RESPONSE_SPECIAL = re.compile(
     rb"\n(connection|content-length|transfer-encoding|x-request-id|x-autostart|upgrade|te"
@@ -39,7 +41,7 @@ class Response:
     """A response head of a service. `lines` are the end-to-end lines, framing left out.
 
     `content_length` and `chunked` are as the head says, whatever the status: whether there is a
-    body depends on the request too (`framing.answer_body`).
+    body depends on the request too (`framing.frame_response`).
     """
 
     status: int
@@ -50,19 +52,26 @@ class Response:
     keep_alive: bool
     upgrade: bytes
 
-    def downstream_head(self, request_id: bytes, framing: bytes) -> bytes:
-        """Write the head that goes to the client; `framing` are whole lines."""
-        return b"HTTP/1.1 %d%b\r\n%b%bX-Request-ID: %b\r\n\r\n" % (
+    @property
+    def is_interim(self) -> bool:
+        return self.status < 200 and self.status != 101
+
+    def downstream_lines(self, framing: bytes) -> bytes:
+        """Write the head that goes to the client, but for the empty line that ends it.
+
+        Args:
+            framing: whole lines.
+        """
+        return b"HTTP/1.1 %d%b\r\n%b%b" % (
             self.status,
             self.reason or b" ",
             self.lines,
             framing,
-            request_id,
         )
 
     def interim_head(self) -> bytes:
         """Write an interim response (1xx), which has neither body nor framing."""
-        return b"HTTP/1.1 %d%b\r\n%b\r\n" % (self.status, self.reason or b" ", self.lines)
+        return self.downstream_lines(b"\r\n")
 
 
 class ResponseReader:
@@ -101,6 +110,27 @@ class ResponseReader:
         response = _read_response(head)
         self._head, self._response = head, response
         return response, end
+
+    def read_interims(self, data: bytes) -> tuple[list[bytes], int, bool]:
+        """Read interim responses (1xx but 101), of many only so many at a time.
+
+        Args:
+            data: begins with one.
+        Returns:
+            Their heads as they go on, where the last of them ends, and whether another whole head
+            follows there.
+        Raises:
+            BadUpstream
+        """
+        heads: list[bytes] = []
+        at = 0
+        while found := self.read(data, at):
+            response, end = found
+            if not response.is_interim or len(heads) == INTERIMS_AT_A_TIME:
+                return heads, at, True
+            heads.append(response.interim_head())
+            at = end
+        return heads, at, False
 
 
 def _refusal(fault: Fault) -> errors.BadUpstream:

@@ -93,7 +93,7 @@ def test_a_file_without_services_is_refused() -> None:
             {"listen": "x"},
             "services.a.listen: unknown key; it belongs to the top level of the file",
         ),
-        ({"$(id)": 1}, 'services.a["$(id)"]: unknown key; known here: aliases, blocking, command'),
+        ({"$(id)": 1}, 'services.a["$(id)"]: unknown key; known here: aliases, blocking, body'),
         ({"health": 3}, "services.a.health: expected an object with keys and values"),
         ({"health": {"url": "/"}}, "services.a.health.url: unknown key; known here: path, status"),
         ({"aliases": "b"}, 'services.a.aliases: expected a list; for example ["stt.example.org"]'),

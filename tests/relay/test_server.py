@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import logging
@@ -17,8 +18,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from autostart_proxy.relay import downstream, server, upstream
-from tests.relay.wire import OK, Line, Relay, ScriptedUpstream, access_log, get, relaying
+from autostart_proxy.relay import downstream, patience, server, upstream
+from tests.relay.wire import OK, Config, Line, Relay, ScriptedUpstream, access_log, get, relaying
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 
@@ -26,12 +27,14 @@ POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 @pytest.fixture
 async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
     """A relay whose time limits are over within a second."""
-    for name in ("HEAD_SECONDS", "KEEP_ALIVE_SECONDS", "STALL_SECONDS", "LINGER_SECONDS"):
+    for name in ("HEAD_SECONDS", "KEEP_ALIVE_SECONDS", "LINGER_SECONDS"):
         monkeypatch.setattr(downstream, name, 0.3)
+    monkeypatch.setattr(patience, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(patience, "RESPONSE_HEAD_SECONDS", 0.3)
     monkeypatch.setattr(server, "SWEEP_SECONDS", 0.05)
     monkeypatch.setattr(upstream, "IDLE_SECONDS", 0.3)
     monkeypatch.setattr(upstream, "CLOSE_SECONDS", 0.3)
-    async with relaying() as relay:
+    async with relaying(config=Config(body_timeout=0.3)) as relay:
         yield relay
 
 
@@ -76,16 +79,121 @@ async def test_an_idle_connection_is_closed_on_both_sides(hasty: Relay) -> None:
 
 async def test_an_upload_that_stops_runs_out_of_time(hasty: Relay) -> None:
     client = await hasty.client()
-    await client.send(POST + b"Content-Length: 100\r\n\r\n")
+    await client.send(POST + b"Content-Length: 1000\r\n\r\n")
     line = await hasty.upstream.next()
     await line.head()
     for _ in range(10):  # slow is not stopped
-        await client.send(b"x")
+        await client.send(b"x" * 20)
         await asyncio.sleep(0.1)
     got = await client.answer()
-    assert got.status == 408
-    assert await line.until_gone() == b"x" * 10
+    assert (got.status, got["connection"]) == (408, "close")
+    assert await client.rest() == b""
+    assert await line.until_gone() == b"x" * 200
     client.close()
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "piece"),
+    [
+        (b"Content-Length: 1000\r\n\r\n", b"x"),
+        (b"Transfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n"),
+        (b"Transfer-Encoding: chunked\r\n\r\n0\r\n", b"X: y\r\n"),
+        (b"Transfer-Encoding: chunked\r\n\r\n1;", b"x"),
+    ],
+    ids=["a byte", "a chunk", "a trailer", "an extension"],
+)
+async def test_a_body_that_dribbles_in_keeps_no_service_awake(
+    hasty: Relay, head: bytes, piece: bytes
+) -> None:
+    client = await hasty.client()
+    await client.send(POST + head)
+    line = await hasty.upstream.next()
+    await line.head()
+
+    async def dribble() -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                await client.send(piece)
+                await asyncio.sleep(0.1)
+
+    dribbling = asyncio.ensure_future(dribble())
+    async with asyncio.timeout(3):
+        got = await client.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
+    await hasty.service.until(lambda s: not s.flowing)
+    dribbling.cancel()
+    await line.until_gone()
+    client.close()
+
+
+async def test_a_body_may_take_its_time_where_no_limit_is_configured(hasty: Relay) -> None:
+    hasty.service.config.body_timeout = None
+    client = await hasty.client()
+    await client.send(POST + b"Content-Length: 2\r\n\r\na")
+    line = await hasty.upstream.next()
+    await line.head()
+    await asyncio.sleep(0.8)
+    await client.send(b"b")
+    assert await line.exactly(2) == b"ab"
+    await line.send(OK)
+    assert (await client.answer()).body == b"ok"
+    line.close()
+
+
+@pytest.mark.parametrize(
+    ("first", "then"),
+    [(b"HTTP/1.1 200 OK\r\nX: ", b"y"), (b"HTTP/1.1 103 Early\r\n\r\nHT", b"")],
+    ids=["dribbles", "stops behind an interim one"],
+)
+async def test_a_response_head_that_does_not_end_runs_out_of_time(
+    hasty: Relay, first: bytes, then: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await hasty.client()
+    await client.send(get())
+    line = await hasty.upstream.next()
+    await line.head()
+    await line.send(first)
+
+    async def dribble() -> None:
+        with contextlib.suppress(ConnectionError):
+            while then:
+                await line.send(then)
+                await asyncio.sleep(0.05)
+
+    dribbling = asyncio.ensure_future(dribble())
+    async with asyncio.timeout(3):
+        got = await client.answer()
+        if got.status == 103:
+            got = await client.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (504, "response_timeout")
+    await hasty.service.until(lambda s: not s.flowing)
+    assert any("response_timeout" in str(vars(each)) for each in caplog.records)
+    dribbling.cancel()
+    line.close()
+
+
+async def test_a_service_has_as_long_for_its_first_byte_as_it_is_given(hasty: Relay) -> None:
+    hasty.service.config.response_timeout = 0.4
+    client = await hasty.client()
+    await client.send(POST + b"Content-Length: 100\r\n\r\n" + b"x" * 50)
+    line = await hasty.upstream.next()
+    await line.head()
+    await asyncio.sleep(0.2)
+    await client.send(b"x" * 50)  # from here on it counts
+    await asyncio.sleep(0.2)
+    await line.send(b"HTTP/1.1 102 Processing\r\n\r\n")  # and from here on anew
+    await asyncio.sleep(0.3)
+    await line.send(OK)
+    assert (await client.answer()).status == 102
+    assert (await client.answer()).status == 200
+    await client.send(get("/slow"))
+    await line.exactly(100)
+    await line.head()
+    async with asyncio.timeout(3):
+        got = await client.answer()
+    assert (got.status, json.loads(got.body)["error"]) == (504, "response_timeout")
+    assert await line.until_gone() == b""
     line.close()
 
 
@@ -188,7 +296,9 @@ PROXY = textwrap.dedent("""
 
     class Service:
         host, ready = "a.example", True
-        config = SimpleNamespace(name="a", blocking=True, max_body=None)
+        config = SimpleNamespace(
+            name="a", blocking=True, max_body=None, response_timeout=None, body_timeout=30.0
+        )
         address = "127.0.0.1", int(sys.argv[1])
 
         def claim(self, lease):

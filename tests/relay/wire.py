@@ -186,6 +186,8 @@ class Config:
     name: str = "A <service>"
     blocking: bool | Literal["auto"] = True
     max_body: int | None = None
+    response_timeout: float | None = None
+    body_timeout: float | None = 30.0
 
 
 @dataclass

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from autostart_proxy import errors
 from autostart_proxy.wire.chunks import LAST_CHUNK, Chunked
-from autostart_proxy.wire.framing import Body, Counted, UntilClose, frame_response, request_body
+from autostart_proxy.wire.framing import (
+    Body,
+    Counted,
+    Framer,
+    UntilClose,
+    frame_response,
+    request_body,
+)
 from tests.wire.bodies import chunk_lists, cuts, encode, fed, split
 from tests.wire.heads import read, request, response
 
@@ -90,14 +97,24 @@ def test_each_kind_of_response_goes_on_in_one_way(
 ) -> None:  # fmt: skip
     head = response(*announced.splitlines(), first=b"HTTP/1.1 %d x" % status)
     for keep_alive in (True, False):
-        body, framing, still = frame_response(
-            head, to_head=to_head, http10=http10, keep_alive=keep_alive
-        )
+        framed = frame_response(head, to_head, http10, keep_alive)
+        body = framed.body and framed.body()
         assert (body if kind is None else type(body)) is kind
-        assert still is (kept and keep_alive)
-        assert framing == (
-            lines if keep_alive else lines.removesuffix(KEEP).removesuffix(CLOSE) + CLOSE
-        )
+        assert framed.keep_alive is (kept and keep_alive)
+        framing = lines if keep_alive else lines.removesuffix(KEEP).removesuffix(CLOSE) + CLOSE
+        assert framed.lines == b"HTTP/1.1 %d x\r\n" % status + framing
+
+
+def test_what_was_decided_of_a_response_holds_for_the_same_head_and_the_same_question() -> None:
+    framer, one, two = Framer(), response(LENGTH[:-2]), response(CHUNKS[:-2])
+    asked = {"to_head": False, "http10": False, "keep_alive": True}
+    first = framer.frame(one, **asked)
+    assert framer.frame(one, **asked) is first
+    assert framer.frame(two, **asked).lines == frame_response(two, *asked.values()).lines
+    for name in asked:
+        other = {**asked, name: not asked[name]}
+        assert framer.frame(one, **other).lines == frame_response(one, *other.values()).lines
+    assert first.body is not None and first.body() is not first.body()
 
 
 class Heard:
@@ -139,9 +156,10 @@ def test_what_goes_downstream_is_for_llhttp_the_same_message(
     head = response(*announced, first=b"HTTP/1.1 %d x" % status)
     bodiless = status in (204, 304)
     sent = b"" if bodiless else encode(chunks) if framing == "chunked" else payload
-    body, lines, kept = frame_response(head, to_head=False, http10=http10, keep_alive=keep_alive)
+    framed = frame_response(head, False, http10, keep_alive)
+    body, kept = framed.body and framed.body(), framed.keep_alive
 
-    written = head.downstream_head(b"id", lines)
+    written = framed.head(b"id")
     if body is None:
         assert bodiless
     else:

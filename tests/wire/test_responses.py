@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from autostart_proxy import errors
+from autostart_proxy.wire.framing import frame_response
 from autostart_proxy.wire.responses import ResponseReader
 from tests.wire.heads import response
 
@@ -112,9 +113,13 @@ def test_an_answer_is_written_anew() -> None:
         first=b"HTTP/1.1 200",
     )  # fmt: skip
     assert got.upgrade == b"ws"
-    assert got.downstream_head(b"ours", b"Content-Length: 4\r\n") == (
-        b"HTTP/1.1 200 \r\nServer: x\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n"
-        b"Content-Length: 4\r\nX-Request-ID: ours\r\n\r\n"
+    assert got.downstream_lines(b"Content-Length: 4\r\n") == (
+        b"HTTP/1.1 200 \r\nServer: x\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nContent-Length: 4\r\n"
+    )
+    assert (
+        frame_response(got, False, False, True)
+        .head(b"ours")
+        .endswith(b"\r\nX-Request-ID: ours\r\n\r\n")
     )
     early = response(b"Link: x", first=b"HTTP/1.1 103 Early Hints").interim_head()
     assert early == b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n"
