@@ -27,10 +27,14 @@ class RequestEnded(NamedTuple):
     it left before; `bytes_in` and `bytes_out` count the body from and to it. It was held for
     `held_seconds`, and took `total_seconds` from its first byte to its end. `client` is the address
     as the proxy believes it, `unix` on a unix socket. `error` is the tag of the proxy's own answer.
+
+    `path`, without the query, `user_agent`, and `host`, told where no service was found, are what
+    the client claims: they are bounded, and hold whatever it sent.
     """
 
     service: str
     method: str
+    path: str
     status: int
     bytes_in: int
     bytes_out: int
@@ -38,7 +42,9 @@ class RequestEnded(NamedTuple):
     total_seconds: float
     request_id: str
     client: str
+    user_agent: str
     error: str | None = None
+    host: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

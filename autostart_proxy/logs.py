@@ -2,7 +2,9 @@
 
 Messages are constant, data goes beside them (`extra=`). Under systemd every line carries its
 priority (sd-daemon(3)), so that `journalctl -p warning` works, and no time, since the journal has
-its own. Never a body, a token or a query string.
+its own. Never a body, a token or a query string. What a client claims is quoted wherever it could
+be taken for something else. Of a flood of refused requests only some are written, and how many
+were not.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ import sys
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
+from time import time_ns
 from typing import Literal, Protocol, TextIO, assert_never
 
 from autostart_proxy.errors import ProxyError
@@ -36,6 +40,11 @@ from autostart_proxy.log_writer import Writer
 
 _RECORD_KEYS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _FLUSH_SECONDS = 0.05
+
+REFUSALS_PER_SECOND = 100
+"""Lines on requests of one service that are refused for one reason. The systemd journal takes
+10,000 lines in 30 s, and then throws away whatever else is said (journald.conf(5))."""
+
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but space, `"`, `=` and `\`
 
 _access = logging.getLogger("autostart_proxy.access")
@@ -60,6 +69,7 @@ def configure(
     journal = goes_to_journal(stream)
     root = logging.getLogger()
     if _handler is not None:
+        _refusals.settle()
         root.removeHandler(_handler)
         _handler.close()
     lines = _JsonLines if format == "json" else _TextLines
@@ -136,24 +146,28 @@ def _tell_request(fact: RequestEnded) -> None:
     """
     if not _access.isEnabledFor(logging.INFO):
         return
+    if fact.error is not None and not _refusals.admit(fact.service, fact.error):
+        return
     held_ms, total_ms = fact.held_seconds * 1e3, fact.total_seconds * 1e3
     if _handler is not None and isinstance(_handler.lines, _TextLines):
-        # None of these values can hold what needs quotes, and formatting them at one stroke takes
-        # a fifth of the time.
+        # Formatting all at one stroke takes a fifth of the time. What a client claims apart, none
+        # of these values can hold what needs quotes.
+        path = fact.path if _PLAIN(fact.path) else _quoted(fact.path)
+        host = "" if fact.host is None else f" host={_quoted(fact.host)}"
         error = "" if fact.error is None else f" error={fact.error}"
         _handler.put(
-            _handler.lines.text(
-                datetime.now(UTC),
-                logging.INFO,
-                f"request service={fact.service} method={fact.method} status={fact.status} "
-                f"in={fact.bytes_in} out={fact.bytes_out} held_ms={held_ms:.1f} "
-                f"total_ms={total_ms:.1f} id={fact.request_id} client={fact.client}{error}",
+            _handler.lines.at_once(
+                f"request service={fact.service} method={fact.method} path={path} "
+                f"status={fact.status} in={fact.bytes_in} out={fact.bytes_out} "
+                f"held_ms={held_ms:.1f} total_ms={total_ms:.1f} id={fact.request_id} "
+                f"client={fact.client} user_agent={_quoted_agent(fact.user_agent)}{host}{error}",
             )
         )
         return
     data: dict[str, object] = {
         "service": fact.service,
         "method": fact.method,
+        "path": fact.path,
         "status": fact.status,
         "in": fact.bytes_in,
         "out": fact.bytes_out,
@@ -161,10 +175,46 @@ def _tell_request(fact: RequestEnded) -> None:
         "total_ms": round(total_ms, 1),
         "id": fact.request_id,
         "client": fact.client,
+        "user_agent": fact.user_agent,
     }
-    if fact.error is not None:
-        data["error"] = fact.error
+    for key, value in (("host", fact.host), ("error", fact.error)):
+        if value is not None:
+            data[key] = value
     _access.info("request", extra=data)
+
+
+class _Refusals:
+    """Counts the refused requests of this second, and admits so many of a kind to the log."""
+
+    def __init__(self) -> None:
+        self._seen: dict[tuple[str, str], int] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def admit(self, service: str, error: str) -> bool:
+        """Whether another one is written; those that are not are told when the second is over."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return True
+        if loop is not self._loop:
+            self._loop = loop
+            self.settle()
+        if not self._seen:
+            loop.call_later(1.0, self.settle)
+        kind = service, error
+        seen = self._seen[kind] = self._seen.get(kind, 0) + 1
+        return seen <= REFUSALS_PER_SECOND
+
+    def settle(self) -> None:
+        """Tell how many were left out, and count anew."""
+        seen, self._seen = self._seen, {}
+        for (service, error), count in seen.items():
+            if count > REFUSALS_PER_SECOND:
+                data = {"service": service, "error": error, "count": count - REFUSALS_PER_SECOND}
+                _facts.warning("refused requests left out", extra=data)
+
+
+_refusals = _Refusals()
 
 
 class _Lines(Protocol):
@@ -180,6 +230,8 @@ class _TextLines:
 
     def __init__(self, *, journal: bool) -> None:
         self._journal = journal
+        self._second = 0
+        self._until_second = ""
 
     def line(
         self, at: datetime, level: int, logger: str, message: str, data: Mapping[str, object]
@@ -194,6 +246,19 @@ class _TextLines:
         if self._journal:
             return prioritized(level, line)
         return f"{at.isoformat(timespec='milliseconds')} {line}"
+
+    def at_once(self, words: str) -> str:
+        """The line of this moment on something that is no trouble and fits one line.
+
+        The time is written as `text` writes it, and all but its milliseconds once a second.
+        """
+        if self._journal:
+            return f"<{_priority(logging.INFO)}>INFO {words}"
+        second, rest = divmod(time_ns(), 1_000_000_000)
+        if second != self._second:
+            self._second = second
+            self._until_second = datetime.fromtimestamp(second, UTC).isoformat()[:19]
+        return f"{self._until_second}.{rest // 1_000_000:03d}+00:00 INFO {words}"
 
 
 class _JsonLines:
@@ -269,6 +334,7 @@ class _BatchedLog(logging.Handler):
 
     def flush(self) -> None:
         """Return once everything is written, or nobody reads."""
+        _refusals.settle()
         self._pass_on()
         self._sink.drain()
 
@@ -304,7 +370,10 @@ def _quoted(value: object) -> str:
     if isinstance(value, list):
         return json.dumps(value, default=str)
     text = str(value)
-    return text if _PLAIN(text) else json.dumps(text)
+    return text if _PLAIN(text) else json.dumps(text).replace("\x7f", "\\u007f")
+
+
+_quoted_agent = lru_cache(maxsize=512)(_quoted)
 
 
 def _priority(level: int) -> int:

@@ -9,12 +9,12 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, TextIO
+from typing import Any, Literal, TextIO
 
 import pytest
 
 from autostart_proxy import logs
-from autostart_proxy.journal import RequestEnded
+from autostart_proxy.journal import Fact, Journal, RequestEnded
 
 _log = logging.getLogger("autostart_proxy.test")
 
@@ -35,20 +35,29 @@ def configured(format: Literal["text", "json"] = "text", level: str = "INFO") ->
     return stream
 
 
-def one_request() -> None:
-    logs.tell(
-        RequestEnded(
-            service="a.example",
-            method="GET",
-            status=200,
-            bytes_in=0,
-            bytes_out=12,
-            held_seconds=0.00004,
-            total_seconds=0.00126,
-            request_id="abc",
-            client="127.0.0.1",
-        )
+def request_ended(**other: Any) -> RequestEnded:
+    fact = RequestEnded(
+        service="a.example",
+        method="GET",
+        path="/v1/models",
+        status=200,
+        bytes_in=0,
+        bytes_out=12,
+        held_seconds=0.00004,
+        total_seconds=0.00126,
+        request_id="abc",
+        client="127.0.0.1",
+        user_agent="curl/8.1 (x)",
     )
+    return fact._replace(**other)
+
+
+def refused(**other: Any) -> RequestEnded:
+    return request_ended(service="-", status=404, error="unknown_host", host="b.example", **other)
+
+
+def one_request() -> None:
+    logs.tell(request_ended())
 
 
 def test_a_request_is_one_line_of_keys_and_values() -> None:
@@ -56,21 +65,93 @@ def test_a_request_is_one_line_of_keys_and_values() -> None:
     one_request()
     [line] = stream.getvalue().splitlines()
     assert line.split(" ", 1)[1] == (
-        "INFO request service=a.example method=GET status=200 in=0 out=12 held_ms=0.0 "
-        "total_ms=1.3 id=abc client=127.0.0.1"
+        "INFO request service=a.example method=GET path=/v1/models status=200 in=0 out=12 "
+        'held_ms=0.0 total_ms=1.3 id=abc client=127.0.0.1 user_agent="curl/8.1 (x)"'
     )
+
+
+def test_a_refused_request_says_which_host_was_asked_for_and_why_it_was_refused() -> None:
+    stream = configured()
+    logs.tell(refused())
+    assert stream.getvalue().endswith(" host=b.example error=unknown_host\n")
 
 
 def test_json_lines_are_objects_with_the_same_data() -> None:
     stream = configured("json")
     one_request()
-    line = json.loads(stream.getvalue())
-    assert (line["message"], line["level"], line["status"], line["service"]) == (
+    logs.tell(refused())
+    served, not_served = map(json.loads, stream.getvalue().splitlines())
+    assert (served["message"], served["level"], served["status"], served["service"]) == (
         "request",
         "info",
         200,
         "a.example",
     )
+    assert (served["path"], served["user_agent"]) == ("/v1/models", "curl/8.1 (x)")
+    assert not {"host", "error"} & served.keys()
+    assert (not_served["host"], not_served["error"]) == ("b.example", "unknown_host")
+
+
+@pytest.mark.parametrize("claim", ["path", "user_agent", "host"])
+@pytest.mark.parametrize(
+    "text",
+    ['x\nINFO request service="b" status=200', 'x" status=500 y="', "x\r\n\x1b[2J\x07", "a\\",
+     "\x7f", "\x85\u2028\u202e", "\\x00", "", " ", "a=b"],
+)  # fmt: skip
+@pytest.mark.parametrize("format", ["text", "json"])
+def test_what_a_client_claims_can_forge_nothing(
+    format: Literal["text", "json"], text: str, claim: str
+) -> None:
+    stream = configured(format)
+    claims: dict[str, Any] = {claim: text}
+    logs.tell(refused()._replace(**claims))
+    [line, nothing] = stream.getvalue().split("\n")
+    assert nothing == ""
+    assert line.isascii() and line.isprintable() or format == "json"
+    if format == "json":
+        assert json.loads(line)[claim] == text
+    else:
+        value = line.partition(f" {claim}=")[2]
+        told, end = json.JSONDecoder().raw_decode(value)
+        assert told == text
+        assert value[end : end + 1] in ("", " ")
+
+
+async def test_of_a_flood_of_refused_requests_only_so_many_are_written_and_the_rest_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logs, "REFUSALS_PER_SECOND", 10)
+    stream = configured()
+    journal = Journal()
+    journal.subscribe(logs.tell)
+    facts: list[Fact] = []
+    journal.subscribe(facts.append)
+    for number in range(1000):
+        journal.record(refused(request_id=str(number)))
+    journal.record(refused()._replace(error="bad_host"))
+    for _ in range(50):
+        journal.record(request_ended())
+    await asyncio.sleep(0.2)
+    lines = stream.getvalue().splitlines()
+    assert sum("error=unknown_host" in line for line in lines) == 10
+    assert sum("error=bad_host" in line for line in lines) == 1, "another kind is told all the same"
+    assert sum("status=200" in line for line in lines) == 50, "what is served is always told"
+    assert len(facts) == 1051
+    await asyncio.sleep(1.2)
+    [line] = stream.getvalue().splitlines()[len(lines) :]
+    assert line.endswith("WARNING refused requests left out service=- error=unknown_host count=990")
+    journal.record(refused())
+    await asyncio.sleep(0.2)
+    assert stream.getvalue().endswith("error=unknown_host\n"), "the next second begins anew"
+
+
+async def test_what_was_left_out_is_told_at_the_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "REFUSALS_PER_SECOND", 1)
+    stream = configured()
+    for _ in range(3):
+        logs.tell(refused())
+    logging.shutdown()
+    assert "left out service=- error=unknown_host count=2" in stream.getvalue()
 
 
 def test_values_that_could_be_mistaken_are_quoted() -> None:

@@ -27,7 +27,7 @@ from autostart_proxy.journal import RequestEnded, UpstreamFailed
 from autostart_proxy.relay import patience
 from autostart_proxy.relay.connection import CLIENT_FULL, HELD, UPSTREAM_FULL, WRITE_BUFFER_BYTES
 from autostart_proxy.relay.patience import Due
-from autostart_proxy.relay.peers import Client, Service
+from autostart_proxy.relay.peers import NOBODY, Client, Service
 from autostart_proxy.relay.refusals import refusal
 from autostart_proxy.relay.stages import Stage
 from autostart_proxy.relay.tunnel import Tunnel
@@ -434,18 +434,22 @@ class Exchange:
         if depart:
             self.service.depart(self)
         request, read = self.request, self._request_read
+        fields, service = request.fields, self.service.host
         self.client.journal.record(
             RequestEnded(
-                self.service.host,
+                service,
                 request.method.decode(),
+                request.path,
                 self.status,
                 self.bytes_in,
                 self.bytes_out,
                 (self.held_until or ended) - self._arrived,
                 ended - self._begun_at,
                 self.request_id.decode(),
-                request.fields.client,
+                fields.client,
+                fields.user_agent,
                 self.error_tag,
+                (fields.host or None) if service == NOBODY else None,
             )
         )
         self.client.over(ended, keep_alive=self._keep_alive and read, request_read=read)

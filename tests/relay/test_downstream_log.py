@@ -1,4 +1,4 @@
-"""What the access log says of time: from a request's first byte, whatever became of it."""
+"""What the access log says of a request: who asked for what, and how long it took."""
 
 from __future__ import annotations
 
@@ -76,3 +76,46 @@ async def test_a_request_behind_another_counts_from_the_end_of_that_one(
     assert first["total_ms"] >= SLOW_MS
     assert second["status"] == third["status"] == 404
     assert max(second["total_ms"], third["total_ms"]) < SLOW_MS
+
+
+async def test_a_request_is_told_with_what_was_asked_and_by_whom(
+    relay: Relay, caplog: pytest.LogCaptureFixture
+) -> None:
+    agent = "User-Agent: curl/8 " + "x" * 300
+    await relay.exchange(get("/v1/models?key=secret", agent))
+    [entry] = access_log(caplog)
+    assert (entry["path"], entry["user_agent"]) == ("/v1/models", "curl/8 " + "x" * 193)
+    assert "host" not in entry and "secret" not in str(entry)
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "method", "path", "host"),
+    [
+        (get("/a?secret", host="unknown.example:80"), 404, "GET", "/a", "unknown.example"),
+        (get("/a?secret", host="a..b"), 400, "GET", "/a", "a..b"),
+        (get("/a?secret", *(f"X{n}: 1" for n in range(201))), 431, "GET", "/a", "a.example"),
+        (get("/a?secret", "Cookie: " + "c" * 33_000), 431, "GET", "/a", "a.example"),
+        (get("/" + "p" * 17_000), 414, "GET", "/" + "p" * 199, "a.example"),
+        (get("/a b"), 400, "GET", "/a", "a.example"),
+        (get("/a?secret", "X: a\0b"), 400, "GET", "/a", "a.example"),
+        (b"GET /a?secret HTTP/1.1\nHost: a.example\n\n", 400, "GET", "/a", "a.example"),
+        (b"\x16\x03\x01 / Host", 400, "-", "", None),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+async def test_a_refused_request_is_told_with_what_could_be_read_of_it(
+    relay: Relay,
+    request_: bytes,
+    status: int,
+    method: str,
+    path: str,
+    host: str | None,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    client = await relay.client()
+    await client.send(request_)
+    assert (await client.answer()).status == status
+    client.close()
+    [entry] = access_log(caplog)
+    assert (entry["method"], entry["path"], entry.get("host")) == (method, path, host)
+    assert "secret" not in str(entry)
