@@ -69,8 +69,34 @@ async def test_a_port_nobody_listens_on_is_tried_until_somebody_does() -> None:
 
 @pytest.mark.parametrize(
     "first",
-    [resets, hangs, says(b""), says(b"SSH-2.0-OpenSSH\r\n"), says(b"HTTP/1.1 503 no\r\n\r\n")],
-    ids=["reset", "silence", "empty", "another protocol", "a status that means not ready"],
+    [
+        resets,
+        hangs,
+        says(b""),
+        says(b"SSH-2.0-OpenSSH\r\n"),
+        says(b"HTTP/1.1 503 no\r\n\r\n"),
+        says(b"HTTP/1.1 200 OK\nContent-Length: 0\n\n"),
+        says(b"HTTP/1.1 200 OK\r\nX : 1\r\n\r\n"),
+        says(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n"),
+        says(b"HTTP/1.1 200 OK\r\nContent-"),
+        says(b"HTTP/1.1 101 Switching Protocols\r\n\r\n"),
+        says(b"HTTP/1.1 103 Early Hints\r\n\r\n"),
+        says(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 500 no\r\n\r\n"),
+    ],
+    ids=[
+        "reset",
+        "silence",
+        "empty",
+        "another protocol",
+        "a status that means not ready",
+        "lines that end with LF",
+        "a broken field",
+        "ambiguous framing",
+        "half a head",
+        "a switch that nobody asked for",
+        "an interim response alone",
+        "an interim response before one that means not ready",
+    ],
 )
 async def test_an_attempt_that_fails_is_followed_by_another(first: Conversation) -> None:
     port = free_port()
@@ -83,6 +109,20 @@ async def test_an_attempt_that_fails_is_followed_by_another(first: Conversation)
 async def test_any_status_that_is_accepted_means_ready() -> None:
     port = free_port()
     server, _ = await listen(port, says(b"HTTP/1.1 401 Unauthorized\r\n\r\n"))
+    await until_ready(port)
+    server.close()
+
+
+async def test_a_head_may_come_in_pieces_and_after_interim_ones() -> None:
+    port = free_port()
+
+    async def in_pieces(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for byte in b"HTTP/1.1 103 Early Hints\r\n\r\n" + OK:
+            writer.write(bytes([byte]))
+            await asyncio.sleep(0.001)
+
+    server, seen = await listen(port, in_pieces, hangs)
     await until_ready(port)
     server.close()
 
