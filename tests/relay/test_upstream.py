@@ -223,6 +223,36 @@ async def test_bytes_on_an_idle_connection_end_it(relay: Relay) -> None:
     fresh.close()
 
 
+@pytest.mark.parametrize("request_", [get("/next"), POST + b"Content-Length: 2\r\n\r\nhi"])
+async def test_what_a_service_says_unasked_never_answers_a_request_that_comes_with_it(
+    relay: Relay, request_: bytes
+) -> None:
+    """Both are there before the relay looks at either."""
+    for _ in range(20):
+        client, line = await keep_one_idle(relay)
+        line.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
+        client.writer.write(request_)
+        fresh = await relay.upstream.next()
+        await fresh.head()
+        await fresh.send(OK)
+        assert (await client.answer()).body == b"ok"
+        for each in (line, fresh, client):
+            each.reset()
+
+
+async def test_a_get_does_not_use_a_connection_that_has_just_ended(relay: Relay) -> None:
+    for _ in range(20):
+        client, line = await keep_one_idle(relay)
+        line.shut_down()
+        await client.send(get("/next"))
+        fresh = await relay.upstream.next()
+        await fresh.head()
+        await fresh.send(OK)
+        assert (await client.answer()).body == b"ok"
+        fresh.close()
+        client.close()
+
+
 async def test_connection_close_of_a_service_is_obeyed(relay: Relay) -> None:
     client, line = await asked(relay, get())
     await line.send(OK.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
