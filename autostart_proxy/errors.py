@@ -141,7 +141,7 @@ class Unhealthy(StartError):
     status = 503
     tag = "unhealthy"
     message = "The service's own health check has failed."
-    remedy = "`docker inspect` shows what the healthcheck said last; the service's log says why"
+    remedy = "see what the healthcheck said last (`docker inspect`), and the service's log"
 
 
 class StartFailed(StartError):

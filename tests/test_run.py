@@ -91,22 +91,21 @@ async def test_a_bad_configuration_keeps_the_proxy_from_starting(proxy: Proxy) -
 async def test_a_log_that_nobody_reads_holds_no_request_up(proxy: Proxy) -> None:
     await proxy.start()
     proxy.stop_reading()
-    refused = b"GET / HTTP/1.1\r\nHost: nobody.example\r\n\r\n"
+    request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"
     async with asyncio.timeout(LIMIT_SECONDS):
         reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
         for _ in range(50):  # half a megabyte of lines, where a pipe holds 64 KiB
-            writer.write(refused * 100)
+            writer.write(request * 100)
             for _ in range(100):
                 head = await reader.readuntil(b"\r\n\r\n")
-                assert head.startswith(b"HTTP/1.1 404 ")
+                assert head.startswith(b"HTTP/1.1 200 ")
                 length = int(head.lower().partition(b"content-length:")[2].split()[0])
                 await reader.readexactly(length)
         writer.close()
-    assert (await proxy.get())[0] == 200
     proxy.read_again()
     proxy.signal(signal.SIGTERM)
     assert await proxy.end() == 0
-    assert proxy.log.count("error=unknown_host") == 5000, "nothing was lost, only late"
+    assert proxy.log.count(" status=200 ") == 5000, "nothing was lost, only late"
 
 
 # Following the configuration.

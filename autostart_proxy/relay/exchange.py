@@ -200,14 +200,8 @@ class Exchange:
         body = self._response_body
         if body is None:
             self._read_head(data)
-            return
-        passed = body.feed(data)
-        self.bytes_out += len(passed)
-        self.client.write(passed)
-        if body.done:
-            self._complete(body.surplus)
-        elif body.behind:
-            self._sender.fall_behind()
+        else:
+            self._pass_response(body, data, b"")
 
     def upstream_ended(self) -> bool:
         return False
@@ -243,8 +237,8 @@ class Exchange:
 
     @property
     def _may_keep_alive(self) -> bool:
-        read = self._body is None and not self._early
-        return read and self.request.fields.keep_alive and self.client.keeps_alive
+        keep_alive = self.request.fields.keep_alive and self.client.keeps_alive
+        return keep_alive and self._request_read
 
     @property
     def _repeatable(self) -> bool:
@@ -315,8 +309,7 @@ class Exchange:
     # Responses of the service.
 
     def _read_head(self, data: bytes) -> None:
-        if self._unread_head:
-            data, self._unread_head = self._unread_head + data, b""
+        data, self._unread_head = self._unread_head + data, b""
         found = self._sender.reader.read(data)
         if found is None:
             self._unread_head = data
@@ -342,11 +335,10 @@ class Exchange:
         self._move(Stage.RESPONDING)
         self._response = response
         self.status = response.status
-        request = self.request
         framed = self._sender.framer.frame(
             response,
-            to_head=request.method == b"HEAD",
-            http10=request.http10,
+            to_head=self.request.method == b"HEAD",
+            http10=self.request.http10,
             # Early bytes of a refused upgrade were meant for another protocol.
             keep_alive=self._may_keep_alive,
         )
@@ -357,8 +349,11 @@ class Exchange:
             self._complete(rest)
             return
         self._response_body = body = framed.body()
-        passed = body.feed(rest)
-        self.bytes_out = len(passed)
+        self._pass_response(body, rest, head)
+
+    def _pass_response(self, body: framing.Body, data: bytes, head: bytes) -> None:
+        passed = body.feed(data)
+        self.bytes_out += len(passed)
         self.client.write(head + passed if passed else head)
         if body.done:
             self._complete(body.surplus)

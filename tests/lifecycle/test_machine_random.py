@@ -232,8 +232,8 @@ class World(RuleBasedStateMachine):
                 self.troubles.append(self.now)
             case _:
                 pass
+        self.left = remains  # until a start that follows at once takes it over
         self.tell(FoundStopped(exit, remains))
-        self.left = remains
 
     @rule()
     def it_is_seen_failing(self) -> None:
