@@ -65,8 +65,11 @@ PURE = {
         "config": _VALUES
         | {"bisect", "difflib", "ipaddress", "json", "math", "pathlib", "re"}
         | {"pydantic", "pydantic_core", "yaml"},
+        "backends.compose.ownership": _VALUES | {"re"},
         "backends.compose.project": _VALUES,
-        "backends.docker.container": _VALUES | {"pathlib"},
+        "backends.compose.references": _VALUES | {"yaml"},
+        "backends.compose.snapshot": _VALUES,
+        "backends.docker.container": _VALUES | {"datetime", "ipaddress", "pathlib"},
     }.items()
 }
 """What decides and touches nothing, and the packages of others that it may import."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,6 +30,17 @@ async def to_the_end(
         if given and undo is not None:
             await _over(asyncio.get_running_loop().create_task(undo(task.result())))
         raise
+
+
+async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """Make calls at the same time; fail as the first of them that failed, once all are over."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    results = []
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+        results.append(outcome)
+    return results
 
 
 async def _over(task: asyncio.Task[Any]) -> None:

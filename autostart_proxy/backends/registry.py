@@ -63,3 +63,19 @@ class Backends:
 def missing(unit: Unit) -> Iterator[tuple[str, str]]:
     """Yield the keys of a unit that name something that is not there, and why not."""
     yield from MODULES[type(unit)]().missing(unit)
+
+
+async def problems(units: Mapping[str, Unit]) -> list[tuple[str, str, str]]:
+    """What only the backends' own tools can tell before a start, and may take a while to.
+
+    Args:
+        units: by the name of their service.
+    Returns:
+        The service, the key that is at fault, and why.
+    """
+    composed = {name: unit for name, unit in units.items() if isinstance(unit, ComposeUnit)}
+    if not composed:
+        return []
+    from autostart_proxy.backends.compose import check
+
+    return await check.problems(composed)

@@ -79,6 +79,12 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         " dependencies. null: all of the project.",
         examples=[["faster-whisper"]],
     )
+    profiles: values.Profiles = Field(
+        default=(),
+        description="The profiles of the Compose file that are active. Empty: what COMPOSE_PROFILES"
+        " in its .env says.",
+        examples=[["gpu"]],
+    )
     command: values.Command | None = Field(
         default=None,
         description="A program and its arguments, run without a shell; instead of composeDir.",
@@ -165,11 +171,11 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         """What the service is made of."""
         where = self.proxy_host, self.proxy_port
         if self.compose_dir is not None:
-            return ComposeUnit(self.compose_dir, self.containers, *where)
+            return ComposeUnit(self.compose_dir, self.containers, *where, self.profiles)
         return CommandUnit(self.command or (), self.cwd, self.env, *where)
 
 
-MADE_OF = {"composeDir": {"containers"}, "command": {"cwd", "env"}}
+MADE_OF = {"composeDir": {"containers", "profiles"}, "command": {"cwd", "env"}}
 """The key that decides which unit a service is, and the keys that mean something only with it."""
 
 

@@ -16,14 +16,16 @@ from typing import TypeAlias
 class ComposeUnit:
     """Containers of a Compose project.
 
-    `containers` names the services that must run; None for what `docker compose up` starts. The
-    unit listens on `host` and `port`, as the containers publish them.
+    `containers` names the services that must run; None for what `docker compose up` starts.
+    `profiles` are the active ones; none: what the project's own files say. The unit listens on
+    `host` and `port`, as the containers publish them.
     """
 
     folder: Path
     containers: tuple[str, ...] | None
     host: str
     port: int
+    profiles: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

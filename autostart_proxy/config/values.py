@@ -49,6 +49,7 @@ _STATUSES = "^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"
 _REQUEST_PATH = '^/[!"$-~]*$'
 _AROUND_AN_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*:)?//|[/?#].*$", re.I | re.S)
 _CONTAINER = "^[a-zA-Z0-9._][a-zA-Z0-9._-]*$"
+_PROFILE = "^([*]|[a-zA-Z0-9][a-zA-Z0-9_.-]*)$"
 _VARIABLE = "^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 
@@ -263,6 +264,10 @@ Container = Annotated[
 # What a program can be given as argument or in its environment.
 Argument = Annotated[str, Field(pattern=r"^[^\x00]*$"), Expected("a string; put numbers in quotes")]
 _FILLED = Field(json_schema_extra={"minItems": 1})
+Profiles = tuple[
+    Annotated[str, Field(pattern=_PROFILE), Expected("the name of a profile in the Compose file")],
+    ...,
+]
 Containers = Annotated[tuple[Container, ...], AfterValidator(filled), _FILLED]
 Command = Annotated[tuple[Argument, ...], AfterValidator(filled), _FILLED]
 Variable = Annotated[

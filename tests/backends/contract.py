@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 
 from autostart_proxy.backends import Backend, Exit, Observation, Upstream
-from autostart_proxy.errors import BackendRefused, ContainerExited, StartFailed
+from autostart_proxy.errors import BackendRefused, ContainerExited, StartError
 from tests.backends import programs
 
 PATIENCE_SECONDS = 15.0
@@ -96,11 +96,11 @@ async def exit_of(backend: Backend) -> Exit:
     return observation.exit
 
 
-async def refusal_of(backend: Backend) -> ContainerExited | StartFailed:
+async def refusal_of(backend: Backend) -> StartError:
     """Why a start is refused."""
     with pytest.raises(BackendRefused) as refusal:
         await backend.start(ignore)
-    assert isinstance(refusal.value.reason, (ContainerExited, StartFailed))
+    assert isinstance(refusal.value.reason, StartError)
     return refusal.value.reason
 
 
@@ -179,9 +179,24 @@ class Contract:
         backend = make(programs.stubborn())
         await get(await backend.start(ignore))
         began = time.monotonic()
-        await backend.stop(1)
+        killed = await backend.stop(1)
         assert 0.9 < time.monotonic() - began < 4
+        assert [each.code for each in killed] == [137]
         assert await backend.observe() == Observation(running=False)
+
+    async def test_a_program_that_ends_in_time_is_not_told_as_killed(
+        self, make: Callable[[str], Backend]
+    ) -> None:
+        backend = make(programs.gentle())
+        await get(await backend.start(ignore))
+        assert await backend.stop(5) == ()
+        assert await backend.stop(None) == ()
+
+    async def test_a_service_that_answers_is_itself(self, make: Callable[[str], Backend]) -> None:
+        backend = make(programs.gentle())
+        await get(await backend.start(ignore))
+        for _ in range(2):
+            await backend.verify()
 
     @pytest.mark.parametrize("code", [0, 3])
     async def test_a_program_that_ends_at_once_is_told_with_its_code_and_last_lines(

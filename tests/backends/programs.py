@@ -40,6 +40,18 @@ def stubborn() -> str:
     return STUBBORN + LOOP
 
 
+def ends_after(seconds: float, on: str = "SIGTERM") -> str:
+    """Ends with 0, but takes its time once it has got a signal."""
+    return (
+        SERVE
+        + "import signal, threading, time\n"
+        + "def end(*_):\n"
+        + f"    threading.Timer({seconds}, os._exit, [0]).start()\n"
+        + f"signal.signal(signal.{on}, end)\n"
+        + LOOP
+    )
+
+
 def exits(code: int, after_seconds: float = 0.0) -> str:
     """Writes a line and ends."""
     return (

@@ -50,17 +50,32 @@ class Stack:
     """A folder with a Compose file, whose project is removed by `down`.
 
     What is done here by hand is what an operator could do beside the proxy.
+
+    Args:
+        name: of the folder, and so of the project; by default one that nobody has.
     """
 
-    def __init__(self, parent: Path) -> None:
-        self.name = f"autostart-test-{uuid.uuid4().hex[:12]}"
+    def __init__(self, parent: Path, name: str = "") -> None:
+        self.name = name or f"autostart-test-{uuid.uuid4().hex[:12]}"
         self.folder = parent / self.name
-        self.folder.mkdir()
+        self.folder.mkdir(parents=True)
 
-    def write(self, **services: dict[str, Any]) -> None:
-        """Write the Compose file; JSON is YAML."""
-        text = json.dumps({"services": services}, indent=1)
-        (self.folder / "docker-compose.yml").write_text(text)
+    def write(self, file: str = "docker-compose.yml", /, **services: dict[str, Any]) -> None:
+        """Write a Compose file; JSON is YAML."""
+        self.write_text(file, json.dumps({"services": services}, indent=1))
+
+    def write_text(self, file: str, text: str) -> None:
+        """Write any file of the folder."""
+        path = self.folder / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    async def environment(self, service: str) -> dict[str, str]:
+        """What a service's container was created with."""
+        given = json.loads(
+            await self.docker("inspect", service, "--format", "{{json .Config.Env}}")
+        )
+        return dict(each.split("=", 1) for each in given)
 
     async def compose(self, *arguments: str) -> str:
         """Run `docker compose` in the folder."""
@@ -70,6 +85,10 @@ class Stack:
         """Run `docker COMMAND` on a service's container."""
         container = f"{self.name}-{service}-1"
         return await asyncio.to_thread(_run, ["docker", command, *options, container], self.folder)
+
+    async def run(self, *command: str) -> str:
+        """Run any program in the folder."""
+        return await asyncio.to_thread(_run, [*command], self.folder)
 
     async def tag(self, image: str, name: str) -> None:
         """Give an image another name."""
@@ -97,6 +116,12 @@ class Stack:
     async def status(self, service: str) -> str:
         """As created, running, exited."""
         return await self.inspect(service, ".State.Status")
+
+    async def containers(self) -> list[str]:
+        """The names of the project's containers, whatever became of them."""
+        command = ["docker", "ps", "-a", "--format", "{{.Names}}"]
+        command += ["--filter", f"label=com.docker.compose.project={self.name}"]
+        return sorted((await asyncio.to_thread(_run, command, self.folder)).split())
 
     async def starts(self, since: str) -> list[str]:
         """The services that were started since then, in order."""

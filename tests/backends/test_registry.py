@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any, get_args
 
+import pytest
+
 from autostart_proxy.backends.compose.backend import ComposeBackend
 from autostart_proxy.backends.process import ProcessBackend
-from autostart_proxy.backends.registry import MODULES, Backends, missing
+from autostart_proxy.backends.registry import MODULES, Backends, missing, problems
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit, Unit
 
@@ -60,3 +62,13 @@ def test_a_backend_that_nobody_needs_is_not_loaded() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (ended.returncode, ended.stdout.strip()) == (0, ""), ended.stderr
+
+
+@pytest.mark.docker
+async def test_what_compose_would_refuse_can_be_asked_beforehand(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {app: {imagine: x}}\n")
+    units = {"a": config(compose_dir=tmp_path).unit, "b": config(command=("true",)).unit}
+    [(name, key, reason)] = await problems(units)
+    assert (name, key) == ("a", "composeDir")
+    assert "imagine" in reason
+    assert await problems({"b": units["b"]}) == []

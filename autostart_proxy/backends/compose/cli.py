@@ -1,7 +1,7 @@
-"""What only Compose itself knows or can do: read a Compose file, create containers from it.
+"""Compose, as a program: the few commands of it that are needed, run in one folder.
 
-One folder's view of `docker compose`. It is slow (about 0.1 s a call, more to create), so what
-it says is remembered until a Compose or environment file of the folder changes.
+Each takes about 0.1 s, more to create. What of a file counts, and what is done about it, is for
+Compose to say: nothing here looks into a Compose file.
 """
 
 from __future__ import annotations
@@ -9,18 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import re
 import signal
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from autostart_proxy.backends.cancellation import to_the_end
-from autostart_proxy.backends.compose.project import ComposeService, Project, Unit
-from autostart_proxy.backends.docker.container import Container
+from autostart_proxy.backends.folders import folder_problems
 from autostart_proxy.backends.tail import Tail
-from autostart_proxy.errors import BackendRefused, StartFailed
+from autostart_proxy.errors import BackendRefused, Misconfigured, StartFailed
 
 _log = logging.getLogger(__name__)
 
@@ -38,136 +39,151 @@ _OF_ONE_PROJECT = (
 )
 """Variables that, set for the proxy, would make all its services one project or one daemon."""
 
+ALL_PROFILES = ("*",)
 
-class ComposeFolder:
-    """A folder with a Compose file, and the part of its project that is wanted.
+
+class ComposeFailed(Exception):
+    """Compose ended with an error; the message is its last lines."""
+
+
+class Compose:
+    """Compose in one folder.
+
+    Every call raises `ComposeFailed` in Compose's own words, and `BackendRefused` where Compose
+    cannot be run at all. A cancelled call returns once Compose has ended.
 
     Args:
-        folder: where to run Compose.
-        names: the services or containers that must run; None for what `docker compose up` starts.
+        folder: where to run it.
+        profiles: those to activate; none: what the folder's `.env` says.
         docker_host: the engine, so that Compose never asks another one than we do.
     """
 
-    def __init__(self, folder: Path, names: Collection[str] | None, docker_host: str) -> None:
+    def __init__(self, folder: Path, profiles: Sequence[str], docker_host: str) -> None:
         self._folder = folder
-        self._names = names
+        self._profiles = profiles
         self._docker_host = docker_host
         self._command: tuple[str, ...] | None = None
-        self._reading = asyncio.Lock()
-        self._read: tuple[object, Unit] | None = None
-        self._extra_files: set[Path] = set()
-        self._equivalent: set[tuple[object, object]] = set()
 
-    @property
-    def known(self) -> Unit | None:
-        """What the Compose file said when it was last read; None before."""
-        return self._read and self._read[1]
+    async def config(
+        self, services: Iterable[str] = (), profiles: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """The project as Compose has read it.
 
-    async def unit(self) -> Unit:
-        """What the Compose file says now.
-
-        Raises:
-            BackendRefused: the file is missing or wrong, there is no Compose v2, or no service
-                carries a wanted name.
+        Args:
+            services: only these, and what they need; a service's name activates it. None: all that
+                are active.
+            profiles: instead of those that are configured.
         """
-        async with self._reading:
-            fingerprint = self._fingerprint()
-            if self._read is None or self._read[0] != fingerprint:
-                self._read = fingerprint, await self._load()
-            return self._read[1]
+        found = await self._run(("config", "--format", "json", *services), profiles=profiles)
+        return dict(json.loads(found))
 
-    async def create(self, services: Iterable[str]) -> None:
+    async def hashes(self, config: Mapping[str, Any]) -> dict[str, str]:
+        """Compose's fingerprints of the services of a configuration that it gave; none where it
+        does not know them.
+
+        Asked directly, `config --hash` leaves the content of env files out, unlike the
+        fingerprints that containers bear.
+        """
+        services = config.get("services") or {}
+        for service in services.values():  # what is not active is still named, and an error here
+            needs = service.get("depends_on") or {}
+            service["depends_on"] = {name: to for name, to in needs.items() if name in services}
+        try:
+            told = await self._run(
+                ("--project-directory", str(self._folder), "-f", "-", "config", "--hash", "*"),
+                profiles=ALL_PROFILES,
+                input=json.dumps(config).encode(),
+            )
+        except ComposeFailed as failure:
+            _log.debug("no fingerprints", extra={"reason": str(failure)})
+            return {}
+        pairs = (line.split() for line in told.decode().splitlines())
+        return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
+
+    async def interpolated(
+        self, texts: Sequence[str], folder: Path, env_files: Iterable[Path]
+    ) -> list[str] | None:
+        """Texts with their variables replaced, as in a Compose file of a folder; None where
+        Compose cannot.
+
+        Args:
+            env_files: later ones are stronger, and all are weaker than the environment.
+        """
+        labels = {f"n{at}": text for at, text in enumerate(texts)}
+        question = {"name": "x", "services": {"x": {"image": "x", "labels": labels}}}
+        options = [word for each in env_files for word in ("--env-file", str(each))]
+        where = ("--project-directory", str(folder), "-f", "-")
+        try:
+            answer = await self._run(
+                (*options, *where, "config", "--format", "json"),
+                input=json.dumps(question).encode(),
+            )
+            labels = json.loads(answer)["services"]["x"]["labels"]
+        except (ComposeFailed, ValueError, KeyError) as failure:
+            _log.debug("variables not replaced", extra={"reason": str(failure)})
+            return None
+        return [str(labels[f"n{at}"]).replace("$$", "$") for at in range(len(texts))]
+
+    async def create(self, services: Iterable[str], project: str, *, keep: bool = False) -> None:
         """Pull, build and create what is missing or has changed, and start nothing.
 
-        Raises:
-            BackendRefused: it did not work; with Compose's last lines.
-        Cancellation: returns once Compose has ended.
+        Args:
+            services: these and what they need; none: all.
+            keep: whether what exists is left as it is even if it has changed.
         """
-        await self._compose("up", "--no-start", "--quiet-pull", *services)
+        kept = ("--no-recreate",) if keep else ()
+        await self._run(("up", "--no-start", "--quiet-pull", *kept, *services), project=project)
 
-    async def create_anew(self, service: str) -> None:
+    async def create_anew(self, service: str, project: str) -> None:
         """Replace one service's containers by new ones, whatever state they are in.
 
         For those that exist and still cannot be started, which Compose would leave as they are:
-        after `docker network prune` they refer to a network that will never come back. Raises and
-        ends as `create`.
+        after `docker network prune` they refer to a network that will never come back.
         """
-        await self._compose(
-            "up", "--no-start", "--quiet-pull", "--force-recreate", "--no-deps", service
+        command = ("up", "--no-start", "--quiet-pull", "--force-recreate", "--no-deps", service)
+        await self._run(command, project=project)
+
+    async def start(self, service: str, project: str) -> None:
+        """Start one service's containers, which exist, and what belongs to that: hooks, files."""
+        only = ("--no-deps", "--no-recreate", "--no-build", "--pull", "never")
+        await self._run(("up", "--detach", *only, service), project=project)
+
+    async def stop(self, service: str, project: str, grace_seconds: float | None) -> None:
+        """Stop one service's containers, and what belongs to that: hooks."""
+        limit = () if grace_seconds is None else ("--timeout", str(math.ceil(grace_seconds)))
+        await self._run(("stop", *limit, service), project=project)
+
+    async def _run(
+        self,
+        arguments: Sequence[str],
+        *,
+        profiles: Sequence[str] | None = None,
+        project: str = "",
+        input: bytes = b"",
+    ) -> bytes:
+        command = await self._find()
+        active = self._profiles if profiles is None else profiles
+        options = [word for each in active for word in ("--profile", each)]
+        # By the variable and not by -p, with which some commands do not read the Compose file.
+        named = {"COMPOSE_PROJECT_NAME": project} if project else {}
+        code, output, complaint = await self._execute(
+            *command, "--ansi", "never", *options, *arguments, set=named, input=input
         )
-
-    def is_current(self, service: ComposeService, container: Container, image: str | None) -> bool:
-        """Whether Compose would leave a container as it is.
-
-        Args:
-            image: what the name of the container's image means now; None if unknown.
-        """
-        wanted, found = _fingerprints(service, container, image)
-        return wanted == found or (wanted, found) in self._equivalent
-
-    def accept(self, service: ComposeService, container: Container, image: str | None) -> None:
-        """Take a container that Compose has just left as it is for current.
-
-        Releases of Compose differ in what they count in a fingerprint; without this a service
-        whose two fingerprints never agree would take the slow way at every start.
-        """
-        self._extra_files.update(container.config_files)
-        self._equivalent.add(_fingerprints(service, container, image))
-
-    def _fingerprint(self) -> object:
-        """Changes whenever a file changes that Compose may have read."""
-        paths = {
-            entry.path
-            for entry in _entries(self._folder)
-            if entry.name.endswith((".yml", ".yaml", ".env")) or entry.name.startswith(".env")
-        }
-        return frozenset(_stamp(path) for path in paths.union(map(str, self._extra_files)))
-
-    async def _load(self) -> Unit:
-        project = await self._load_project()
-        try:
-            unit = project.unit(self._names)
-        except KeyError:  # it may stand in a profile, which naming it activates
-            project = await self._load_project("--profile", "*")
-            try:
-                unit = project.unit(self._names)
-            except KeyError as name:
-                raise _refusal(
-                    f"no service or container {name} in {self._folder};"
-                    f" there are: {', '.join(project.services)}"
-                ) from None
-        if not unit.services:
-            raise _refusal(f"the Compose file in {self._folder} starts no service")
-        return unit
-
-    async def _load_project(self, *profile: str) -> Project:
-        await self._find_compose()
-        config, hashes = await asyncio.gather(
-            self._compose(*profile, "config", "--format", "json"),
-            self._compose(*profile, "config", "--hash", "*"),
-        )
-        pairs = (line.split() for line in hashes.decode().splitlines())
-        return Project.from_config(
-            json.loads(config), {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
-        )
-
-    async def _compose(self, *arguments: str) -> bytes:
-        command = await self._find_compose()
-        code, output, complaint = await self._run(*command, "--ansi", "never", *arguments)
         if code != 0:
             lines = "\n".join(complaint.lines)
-            raise _refusal(f"docker compose {' '.join(arguments)} exited with {code}:\n{lines}")
+            asked = " ".join(arguments)
+            raise ComposeFailed(f"docker compose {asked} exited with {code}:\n{lines}")
         return output
 
-    async def _find_compose(self) -> tuple[str, ...]:
+    async def _find(self) -> tuple[str, ...]:
         if self._command is not None:
             return self._command
-        if not self._folder.is_dir():
-            raise _refusal(f"composeDir is not a folder: {self._folder}")
+        for problem in folder_problems(self._folder):
+            raise BackendRefused(Misconfigured(detail=f"composeDir cannot be used: {problem}"))
         seen = []
         for candidate in _CANDIDATES:
             try:
-                code, output, _ = await self._run(*candidate, "version", "--short")
+                code, output, _ = await self._execute(*candidate, "version", "--short")
             except OSError as cause:
                 seen.append(str(cause))
                 continue
@@ -177,34 +193,39 @@ class ComposeFolder:
                 return candidate
             found = version[0].decode() if code == 0 and version else "no answer"
             seen.append(f"`{' '.join(candidate)} version`: {found}")
-        raise _refusal(
+        detail = (
             "Docker Compose 2 or newer is needed; install docker-compose-plugin or"
             f" docker-compose-v2 (found: {'; '.join(seen)})"
         )
+        raise BackendRefused(StartFailed(detail=detail))
 
-    async def _run(self, *argv: str) -> tuple[int, bytes, Tail]:
+    async def _execute(
+        self, *argv: str, set: Mapping[str, str] | None = None, input: bytes = b""
+    ) -> tuple[int, bytes, Tail]:
         """Run a program to its end: its status, its stdout, and the end of its stderr."""
         environment = {
             name: value for name, value in os.environ.items() if name not in _OF_ONE_PROJECT
-        } | {"DOCKER_HOST": self._docker_host, "PWD": str(self._folder)}
+        }
+        own = {"DOCKER_HOST": self._docker_host, "PWD": str(self._folder)}
         # A call that is cancelled while the program is being started must not leave it running.
         process = await to_the_end(
             asyncio.create_subprocess_exec(
                 *argv,
-                stdin=asyncio.subprocess.DEVNULL,
+                stdin=asyncio.subprocess.PIPE if input else asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 cwd=self._folder,
-                env=environment,
+                env=environment | own | dict(set or {}),
                 start_new_session=True,
             ),
             undo=_end,
         )
         complaint = Tail()
         try:
-            async with asyncio.TaskGroup() as readers:
-                output = readers.create_task(_collect(process.stdout))
-                readers.create_task(_follow(process.stderr, complaint))
+            async with asyncio.TaskGroup() as pipes:
+                output = pipes.create_task(_collect(process.stdout))
+                pipes.create_task(_follow(process.stderr, complaint))
+                pipes.create_task(_feed(process.stdin, input))
             code = await process.wait()
         finally:
             if process.returncode is None:
@@ -212,20 +233,12 @@ class ComposeFolder:
         return code, output.result(), complaint
 
 
-def _fingerprints(
-    service: ComposeService, container: Container, image: str | None
-) -> tuple[object, object]:
-    """What a container should be, and what it is; what is unknown is as it should be."""
-    wanted = (
-        service.name,
-        service.config_hash or container.config_hash,
-        image if image and container.image_id else container.image_id,
-    )
-    return wanted, (service.name, container.config_hash, container.image_id)
-
-
-def _refusal(detail: str) -> BackendRefused:
-    return BackendRefused(StartFailed(detail=detail))
+async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
+    if stream is not None:
+        with suppress(ConnectionError):  # it ended without reading all: its status says why
+            stream.write(data)
+            await stream.drain()
+        stream.close()
 
 
 async def _collect(stream: asyncio.StreamReader | None) -> bytes:
@@ -249,19 +262,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _stamp(path: str) -> tuple[object, ...]:
-    try:
-        seen = os.stat(path)
-    except OSError:
-        return (path,)
-    return path, seen.st_mtime_ns, seen.st_size, seen.st_ino

@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from autostart_proxy.backends.docker.container import Container
+from autostart_proxy.backends.compose.snapshot import Snapshot
+from autostart_proxy.backends.docker.container import (
+    LABEL,
+    Binding,
+    Container,
+    Listed,
+    leads_to,
+    lender_of,
+    port_range,
+)
+
+SERVICE_LABEL = LABEL + "service"
 
 
 class Condition(Enum):
@@ -35,17 +46,30 @@ class Dependency:
 
 @dataclass(frozen=True, slots=True)
 class ComposeService:
-    """A service of a Compose file.
+    """A service of a Compose file, as Compose itself has read it.
 
-    `container_names` are the names its first container may have; `active` is false for what
-    `docker compose up` leaves out (a profile, or no replicas).
+    Attributes:
+        container_names: those that its first container may have.
+        config_hash: Compose's fingerprint of it; None if unknown.
+        replicas: how many containers it has.
+        published: the host's TCP ports that lead to it, as far as the file says which.
+        lender: the container that is no part of the project and whose network it uses.
+        has_start_hooks: whether Compose runs commands in it once it has started.
+        has_stop_hooks: likewise, before it stops.
+        is_filled: whether Compose writes files into its containers, some releases when they are
+            created and others before they start.
     """
 
     name: str
     depends_on: tuple[Dependency, ...] = ()
     container_names: tuple[str, ...] = ()
     config_hash: str | None = None
-    active: bool = True
+    replicas: int = 1
+    published: frozenset[Binding] = frozenset()
+    lender: str = ""
+    has_start_hooks: bool = False
+    has_stop_hooks: bool = False
+    is_filled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +92,12 @@ class Project:
                 depends_on=tuple(_dependencies(service.get("depends_on") or {})),
                 container_names=(own_name,) if own_name else (f"{name}-{key}-1", f"{name}_{key}_1"),
                 config_hash=hashes.get(key),
-                active=replicas != 0 and not service.get("profiles"),
+                replicas=int(replicas),
+                published=frozenset(_published(service.get("ports") or [])),
+                lender=lender_of(service.get("network_mode") or ""),
+                has_start_hooks=bool(service.get("post_start")),
+                has_stop_hooks=bool(service.get("pre_stop")),
+                is_filled=_is_filled(service, config),
             )
         return cls(name, services)
 
@@ -85,19 +114,34 @@ class Project:
         return cls(name, services)
 
     def unit(self, names: Collection[str] | None) -> Unit:
-        """The required services with all that they depend on; all active ones for None.
+        """The required services with all that they depend on; all there are for None.
+
+        What has no replicas belongs to nothing: Compose starts none of it, and waits for none.
 
         Args:
             names: services or containers.
         Raises:
             KeyError: no service or container of the project has the name it carries.
         """
+        named = self.services if names is None else [self.find(name) for name in names]
+        required = [name for name in named if self.services[name].replicas]
         if names is None:
-            active = [each.name for each in self.services.values() if each.active]
-            awaited = {to.service for name in active for to in self.services[name].depends_on}
-            return Unit(self, frozenset(active) - awaited, self.closure(active))
-        required = [self._find(name) for name in names]
+            awaited = {to.service for name in required for to in self.services[name].depends_on}
+            return Unit(self, frozenset(required) - awaited, self.closure(required))
         return Unit(self, frozenset(required), self.closure(required))
+
+    def find(self, name: str) -> str:
+        """The service that has this name, or whose container has it.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if name in self.services:
+            return name
+        for service in self.services.values():
+            if name in service.container_names:
+                return service.name
+        raise KeyError(name)
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """These services and all that they depend on, dependencies first."""
@@ -115,21 +159,12 @@ class Project:
         return tuple(ordered)
 
     def dependencies(self, name: str) -> list[Dependency]:
-        """What a service waits for, without what is optional and not there."""
+        """What a service waits for, without what is not there."""
         return [
             each
             for each in self.services[name].depends_on
-            if each.service in self.services
-            and (each.required or self.services[each.service].active)
+            if each.service in self.services and self.services[each.service].replicas
         ]
-
-    def _find(self, name: str) -> str:
-        if name in self.services:
-            return name
-        for service in self.services.values():
-            if name in service.container_names:
-                return service.name
-        raise KeyError(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +184,19 @@ class Unit:
 
     def is_up(self, service: str, seen: Snapshot) -> bool:
         """Whether nothing has to be done for a service."""
-        containers = seen.of(service)
-        return bool(containers) and all(
-            each.status == "running" or self._has_done_its_work(each, seen) for each in containers
+        return not self._is_short(service, seen) and all(
+            (each.status == "running" and seen.is_connected(each))
+            or self._has_done_its_work(each, seen)
+            for each in seen.of(service)
         )
 
     def all_up(self, seen: Snapshot) -> bool:
-        """Whether the whole unit is up."""
-        return all(self.is_up(service, seen) for service in self.services)
+        """Whether everything is up that the unit cannot do without."""
+        return all(self.is_up(each, seen) or self._is_optional(each) for each in self.services)
+
+    def runs(self, seen: Snapshot) -> bool:
+        """Whether something of the unit runs."""
+        return any(each.runs for service in self.services for each in seen.of(service))
 
     def to_start(self, seen: Snapshot) -> list[str]:
         """The services that have to be started, dependencies first.
@@ -175,8 +215,36 @@ class Unit:
         return [service for service in self.services if service in wanted]
 
     def missing(self, seen: Snapshot) -> list[str]:
-        """The services that have no container."""
-        return [each for each in self.services if not seen.of(each)]
+        """The services that have fewer containers than they should."""
+        return [each for each in self.services if self._is_short(each, seen)]
+
+    def is_busy(self, seen: Snapshot) -> bool:
+        """Whether somebody else is working on containers of the unit."""
+        return not seen.busy.isdisjoint(self.services)
+
+    def is_ending(self, seen: Snapshot) -> bool:
+        """Whether something of the unit still runs and will soon have ended."""
+        return any(each.id in seen.ending for name in self.services for each in seen.of(name))
+
+    def taken(self, seen: Snapshot) -> list[Listed]:
+        """The strangers that Compose would take for containers of this unit, and replace."""
+        return [each for each in seen.strangers if each.labels[SERVICE_LABEL] in self.services]
+
+    def for_compose(self, seen: Snapshot, *, changed: bool) -> set[str]:
+        """The services that only Compose can start as they are meant.
+
+        What it writes into a container stays there: it is needed once, and after a change.
+
+        Args:
+            changed: whether something of the files or the containers is new since the last start.
+        """
+        services = [self.project.services[name] for name in self.services]
+        return {
+            each.name
+            for each in services
+            if each.has_start_hooks
+            or (each.is_filled and (changed or any(not c.started_at for c in seen.of(each.name))))
+        }
 
     def is_due(self, service: str, seen: Snapshot, waiting: Collection[str]) -> bool:
         """Whether all that a service waits for has happened.
@@ -216,14 +284,30 @@ class Unit:
                 if (ended and not self._has_done_its_work(each, seen)) or loops:
                     yield each
 
-    def published(self, seen: Snapshot, port: int) -> Container | None:
+    def published(self, seen: Snapshot, host: str, port: int) -> Container | None:
         """The container behind the published port, or the only required one."""
         mine = [each for service in self.services for each in seen.of(service)]
-        publishing = [each for each in mine if port in each.ports]
+        publishing = [each for each in mine if each.publishes(host, port)]
         required = [each for each in mine if each.service in self.required]
         if publishing:
             return publishing[0]
         return required[0] if len(required) == 1 else None
+
+    def candidates(self, seen: Snapshot, host: str, port: int) -> list[Container]:
+        """The containers by which the unit may listen on a port: its own and those whose network
+        they use. Where the file has none of its own publish it, any of the project: its front may
+        be no part of the unit."""
+        services = [self.project.services[name] for name in self.services]
+        own = [each for name in self.services for each in seen.of(name)]
+        if not any(leads_to(each.published, host, port) for each in services):
+            own = list(seen.everything())
+        lenders = [seen.lenders.get(each.lender) for each in own if each.lender]
+        return own + [each for each in lenders if each is not None]
+
+    def borrows_from(self, other: Listed) -> bool:
+        """Whether a container that is no part of the project lends the unit its network."""
+        lenders = {self.project.services[name].lender for name in self.services}
+        return not lenders.isdisjoint((other.name, other.id))
 
     def to_stop(self, seen: Snapshot, neighbours: Iterable[Unit]) -> list[list[str]]:
         """The services to stop, in groups: each group's dependents are in groups before it.
@@ -235,14 +319,14 @@ class Unit:
         Args:
             neighbours: the parts of other configured services in the same project.
         """
-        closure = self.project.closure
         theirs = {name for unit in neighbours for name in unit.required} - self.required
-        outside = {
-            name
-            for name in self.project.services
-            if name not in self.services and any(each.status == "running" for each in seen.of(name))
-        }
-        kept = (set(closure(outside)) - self.required) | set(closure(outside & theirs)) | theirs
+        outside = [
+            each for each in seen.everything() if each.runs and each.service not in self.services
+        ]
+        # What runs was made from what its labels say, whatever the file says of it by now.
+        known = Project.from_containers(self.project.name, outside).services
+        closure = Project(self.project.name, {**self.project.services, **known}).closure
+        kept = (set(closure(known)) - self.required) | set(closure(known.keys() & theirs)) | theirs
         return self._in_groups([name for name in self.services if name not in kept])
 
     def _in_groups(self, services: list[str]) -> list[list[str]]:
@@ -257,6 +341,9 @@ class Unit:
         for service, at in depth.items():
             groups[at].append(service)
         return groups
+
+    def _is_short(self, service: str, seen: Snapshot) -> bool:
+        return len(seen.of(service)) < self.project.services[service].replicas
 
     def _awaited(self, service: str) -> set[Condition]:
         return {
@@ -288,25 +375,22 @@ CRASH_LOOP_RESTARTS = 5
 """Restarts in a row after which a restart policy is no longer taken for patience: some 3 s."""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """What was seen of a project at one moment."""
+def _published(ports: Iterable[Mapping[str, Any]]) -> Iterator[Binding]:
+    for each in ports:
+        if each.get("protocol", "tcp") == "tcp":
+            for port in port_range(str(each.get("published", ""))):
+                yield each.get("host_ip", ""), port
 
-    containers: Mapping[str, list[Container]]
-    told_to_end: Collection[str] = frozenset()
 
-    @classmethod
-    def of_all(cls, containers: Iterable[Container], told_to_end: Collection[str]) -> Snapshot:
-        """Sort containers by service; those being removed count as gone."""
-        by_service: dict[str, list[Container]] = {}
-        for each in containers:
-            if each.status != "removing":
-                by_service.setdefault(each.service, []).append(each)
-        return cls(by_service, frozenset(told_to_end))
-
-    def of(self, service: str) -> list[Container]:
-        """The containers of a service."""
-        return self.containers.get(service, [])
+def _is_filled(service: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether it has secrets or configs whose content stands in the Compose file or in the
+    environment."""
+    for kind in ("secrets", "configs"):
+        for each in service.get(kind) or []:
+            source = (config.get(kind) or {}).get(each.get("source")) or {}
+            if source.get("content") or source.get("environment"):
+                return True
+    return False
 
 
 def _fulfils(container: Container, dependency: Dependency) -> bool:

@@ -5,7 +5,7 @@ a cancelled one would go on unseen there; and importing it costs an idle proxy 7
 is one request on a connection of its own, which on a unix socket costs next to nothing.
 
 The paths carry no API version, so every engine answers with its own: only fields that have not
-changed since API 1.41 (Engine 20.10) are read.
+changed since API 1.41 (Engine 20.10) are read. docs/security.md lists the calls.
 
 https://docs.docker.com/reference/api/engine/
 """
@@ -14,20 +14,31 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import math
 import os
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 import httptools
 
-from autostart_proxy.backends.docker.container import LABEL, Container, read_container
+from autostart_proxy.backends import OWN_GRACE_SECONDS
+from autostart_proxy.backends.docker.container import (
+    LABEL,
+    Container,
+    Listed,
+    read_container,
+    read_listed,
+)
 from autostart_proxy.backends.tail import KEPT_LINES, last_lines
 from autostart_proxy.errors import BackendUnreachable
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_ADDRESS = "unix:///var/run/docker.sock"
 
@@ -36,6 +47,10 @@ LOOK_SECONDS = 4.0
 
 ACT_SECONDS = 30.0
 """For calls that change something: on a slow disk a container's start may take a while."""
+
+LONGEST_GRACE_SECONDS = 900.0
+"""For a container that asks to be waited for without end."""
+
 _CHUNK_BYTES = 65536
 
 
@@ -44,17 +59,27 @@ def docker_host() -> str:
     return os.environ.get("DOCKER_HOST") or DEFAULT_ADDRESS
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host means the machine on which it is said."""
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 class DockerRefusal(Exception):
     """The engine answered with an error.
 
     Args:
+        call: what was asked: method and path.
         status: HTTP status, 400 or more.
         message: the engine's own words.
     """
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, call: str, status: int, message: str) -> None:
         self.status = status
-        super().__init__(message)
+        self.message = message
+        super().__init__(f"{message} ({call}: {status})")
 
 
 class DockerClient:
@@ -71,30 +96,46 @@ class DockerClient:
     def __init__(self, address: str) -> None:
         self.address = address
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the engine is on this machine, as far as its address tells."""
+        where = urlsplit(self.address)
+        return where.scheme == "unix" or is_loopback(where.hostname or "")
+
     async def ping(self) -> None:
         """Find out whether it answers."""
         await self._call("GET", "/_ping")
 
-    async def containers(self, label: str, value: str) -> list[Container]:
-        """The containers of Compose projects with this Compose label, but no `compose run`'s."""
-        filters = {"label": [f"{LABEL}{label}={value}", LABEL + "oneoff=False"]}
-        listed = await self._json("/containers/json", all="1", filters=json.dumps(filters))
-        found = []
-        for each in listed:
-            try:
-                found.append(read_container(await self._json(f"/containers/{each['Id']}/json")))
-            except DockerRefusal as refusal:
-                if refusal.status != 404:  # removed meanwhile
-                    raise
-        return found
+    async def compose_containers(self) -> list[Listed]:
+        """All containers of Compose projects, but no `compose run`'s."""
+        label = [LABEL + "project", LABEL + "oneoff=False"]
+        filters = json.dumps({"label": label})
+        listed = await self._json("/containers/json", all="1", filters=filters)
+        return [read_listed(each) for each in listed]
+
+    async def running_containers(self) -> list[Listed]:
+        """All containers that run, whoever they belong to."""
+        return [read_listed(each) for each in await self._json("/containers/json")]
+
+    async def container(self, id: str) -> Container | None:
+        """What a container is like now, by its id or name; None if it is gone."""
+        try:
+            return read_container(await self._json(f"/containers/{quote(id)}/json"))
+        except DockerRefusal as refusal:
+            if refusal.status != 404:
+                raise
+            return None
 
     async def image_id(self, name: str) -> str | None:
-        """What an image's name means now; None if there is no such image here."""
+        """What an image's name means now; None if there is no such image here.
+
+        None also where the engine does not tell: what is known by it only saves time.
+        """
         try:
             return str((await self._json(f"/images/{quote(name)}/json"))["Id"])
         except DockerRefusal as refusal:
             if refusal.status != 404:
-                raise
+                _log.debug("image not looked at", extra={"reason": str(refusal)})
             return None
 
     async def start(self, container: Container) -> None:
@@ -105,14 +146,20 @@ class DockerClient:
         """Let it go on."""
         await self._call("POST", f"/containers/{container.id}/unpause", limit_seconds=ACT_SECONDS)
 
-    async def stop(self, container: Container, grace_seconds: float) -> None:
-        """Stop it, by SIGKILL after the grace period; one that is stopped or gone is left alone."""
+    async def stop(self, container: Container, grace_seconds: float | None) -> None:
+        """Stop it, by SIGKILL after the grace period; one that is stopped or gone is left alone.
+
+        Args:
+            grace_seconds: None: what the container asks for itself.
+        """
+        query = {} if grace_seconds is None else {"t": str(math.ceil(grace_seconds))}
+        grace = own_grace_seconds(container) if grace_seconds is None else grace_seconds
         try:
             await self._call(
                 "POST",
                 f"/containers/{container.id}/stop",
-                {"t": str(math.ceil(grace_seconds))},
-                limit_seconds=grace_seconds + ACT_SECONDS,
+                query,
+                limit_seconds=grace + ACT_SECONDS,
             )
         except DockerRefusal as refusal:
             if refusal.status != 404:
@@ -133,14 +180,14 @@ class DockerClient:
         Yields None once, when the subscription stands, and then each event as the engine tells it.
         """
         filters = {"type": ["container"], "event": kinds, "label": [LABEL + "project"]}
-        with self._translated():
+        with self._translated("GET /events"):
             async with (
                 asyncio.timeout(LOOK_SECONDS) as limit,
                 self._exchange("GET", "/events", {"filters": json.dumps(filters)}) as response,
             ):
                 while not response.begun and await response.more():
                     pass
-                response.check()
+                response.check("GET /events")
                 limit.reschedule(None)
                 yield None
                 while True:
@@ -151,7 +198,7 @@ class DockerClient:
 
     async def _json(self, path: str, **query: str) -> Any:
         body = await self._call("GET", path, query)
-        with self._translated():
+        with self._translated(f"GET {path}"):
             return json.loads(body)
 
     async def _call(
@@ -162,14 +209,15 @@ class DockerClient:
         *,
         limit_seconds: float = LOOK_SECONDS,
     ) -> bytes:
-        with self._translated():
+        call = f"{method} {path}"
+        with self._translated(call):
             async with (
                 asyncio.timeout(limit_seconds),
                 self._exchange(method, path, query) as response,
             ):
                 while await response.more():
                     pass
-                response.check()
+                response.check(call)
                 return bytes(response.body)
 
     @asynccontextmanager
@@ -204,14 +252,14 @@ class DockerClient:
         )
 
     @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _translated(self, call: str) -> Iterator[None]:
         """Say in one way that the engine is not there, whatever the transport says."""
         try:
             yield
         except TimeoutError as cause:
-            raise BackendUnreachable(f"{self.address} did not answer in time") from cause
+            raise BackendUnreachable(f"{self.address} did not answer in time ({call})") from cause
         except (OSError, ValueError, httptools.HttpParserError) as cause:
-            raise BackendUnreachable(f"{self.address} failed: {cause}") from cause
+            raise BackendUnreachable(f"{self.address} failed: {cause} ({call})") from cause
 
 
 class _Response:
@@ -238,7 +286,7 @@ class _Response:
             self._complete = True
         return True
 
-    def check(self) -> None:
+    def check(self, call: str) -> None:
         """Raise `DockerRefusal` if the engine said no. 304 is its way to say "already so"."""
         status = self._parser.get_status_code()
         if status < 400:
@@ -247,7 +295,7 @@ class _Response:
             message = str(json.loads(self.body)["message"])
         except (ValueError, KeyError, TypeError):
             message = bytes(self.body[:500]).decode("utf-8", "replace") or f"status {status}"
-        raise DockerRefusal(status, message)
+        raise DockerRefusal(call, status, message)
 
     def take_lines(self) -> list[bytes]:
         """Take the complete lines out of the body."""
@@ -267,6 +315,14 @@ class _Response:
 
     def on_message_complete(self) -> None:
         self._complete = True
+
+
+def own_grace_seconds(container: Container) -> float:
+    """How long a container is given to end where nobody says otherwise."""
+    grace = container.grace_seconds
+    if grace is None:
+        return OWN_GRACE_SECONDS
+    return grace if grace >= 0 else LONGEST_GRACE_SECONDS
 
 
 def _frames(output: bytes) -> Iterator[bytes]:

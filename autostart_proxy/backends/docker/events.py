@@ -4,18 +4,23 @@
 - Whenever a stream stands, everyone who listens is woken: events in the gap are lost, so each
   has to look for itself, and only after the new subscription, lest there be another gap.
 - An event says only that there is something to look at; the truth is what the engine shows.
-  The one thing that can be learned from events alone is who ended a container (`told_to_end`).
+  What can be learned from events alone is whether a container ended by itself (`signals`), and
+  whether somebody else is working on it (`meddled_at`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
 from typing import Any, cast
 
 from autostart_proxy.backends.docker.api import DockerClient, DockerRefusal
+from autostart_proxy.backends.docker.container import HARMLESS_SIGNALS
 from autostart_proxy.errors import BackendUnreachable
 
 _log = logging.getLogger(__name__)
@@ -37,8 +42,23 @@ _KINDS = (
     "health_status",
 )
 
-_HARMLESS_SIGNALS = frozenset({"1", "10", "12"})
-"""HUP, USR1, USR2: a `docker kill -s HUP` asks for a reload, not for an end."""
+_BY_SOMEBODYS_HAND = frozenset({"kill", "stop", "destroy"})
+"""What never happens unless somebody asks for it."""
+
+_LAST_OF_A_WORK = frozenset({"start", "stop", "destroy"})
+
+_REMEMBERED = 64
+"""How much of what others do is remembered; only the last second or so is of interest."""
+
+Labels = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What was last sent to a container, as the engine writes it, and when on the loop's clock."""
+
+    number: str
+    sent_at: float
 
 
 class Changes:
@@ -65,20 +85,23 @@ class Events:
     """The subscription: stands while somebody listens.
 
     Attributes:
-        told_to_end: ids of containers that were sent a signal since they were started, by
-            `docker stop` or `docker kill`: their end is no crash.
+        signals: what was sent to a container since it was started, by its id: by `docker stop`,
+            `docker kill`, or what does the same.
+        own_work: ids of containers that this process is stopping or having replaced just now.
     """
 
     def __init__(self, client: DockerClient) -> None:
         self._client = client
-        self._listeners: dict[Changes, str] = {}
+        self._listeners: dict[Changes, Callable[[Labels], bool]] = {}
         self._reader: asyncio.Task[None] | None = None
-        self.told_to_end: set[str] = set()
+        self._meddling: deque[tuple[float, Labels]] = deque(maxlen=_REMEMBERED)
+        self.signals: dict[str, Signal] = {}
+        self.own_work: set[str] = set()
 
     @contextmanager
-    def listen(self, project: str, changes: Changes) -> Iterator[None]:
-        """Note changes to a project's containers while the block runs."""
-        self._listeners[changes] = project
+    def listen(self, wanted: Callable[[Labels], bool], changes: Changes) -> Iterator[None]:
+        """Note changes to the containers with wanted labels while the block runs."""
+        self._listeners[changes] = wanted
         if self._reader is None:
             self._reader = asyncio.get_running_loop().create_task(self._read())
         try:
@@ -88,7 +111,14 @@ class Events:
             if not self._listeners:
                 self._reader.cancel()
                 self._reader = None
-                self.told_to_end.clear()
+                self.signals.clear()
+                self.own_work.clear()
+                self._meddling.clear()
+
+    def meddled_at(self, wanted: Callable[[Labels], bool]) -> float:
+        """When somebody else was last seen to signal, stop or remove a container with wanted
+        labels, on the loop's clock; minus infinity: not lately, as far as anybody listened."""
+        return max((at for at, labels in self._meddling if wanted(labels)), default=-math.inf)
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -123,14 +153,19 @@ class Events:
     def _take(self, event: dict[str, Any]) -> None:
         actor = event.get("Actor") or {}
         attributes = cast(dict[str, str], actor.get("Attributes") or {})
-        project = attributes.get("com.docker.compose.project")
-        if project not in self._listeners.values():
+        listeners = [each for each, wanted in self._listeners.items() if wanted(attributes)]
+        if not listeners:
             return
-        match event.get("Action"):
-            case "kill" if attributes.get("signal") not in _HARMLESS_SIGNALS:
-                self.told_to_end.add(actor["ID"])
-            case "start" | "destroy":
-                self.told_to_end.discard(actor["ID"])
-        for changes, wanted in self._listeners.items():
-            if wanted == project:
-                changes.note()
+        now = asyncio.get_running_loop().time()
+        id, action = actor.get("ID", ""), event.get("Action")
+        harmless = action == "kill" and attributes.get("signal") in HARMLESS_SIGNALS
+        if action in _BY_SOMEBODYS_HAND and not harmless and id not in self.own_work:
+            self._meddling.append((now, attributes))
+        if action == "kill":
+            self.signals[id] = Signal(attributes.get("signal", ""), now)
+        elif action in ("start", "destroy"):
+            self.signals.pop(id, None)
+        if action in _LAST_OF_A_WORK:
+            self.own_work.discard(id)
+        for changes in listeners:
+            changes.note()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
 from collections.abc import Callable
@@ -10,8 +11,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from autostart_proxy.backends import Backend, Observation
-from autostart_proxy.errors import ContainerExited, StartFailed
+from autostart_proxy.backends import Backend, Exit, Observation
+from autostart_proxy.errors import ContainerExited, PortInUse, StartFailed
 from tests.backends import programs
 from tests.backends.contract import (
     NOTICED_SECONDS,
@@ -19,6 +20,7 @@ from tests.backends.contract import (
     exit_of,
     get,
     ignore,
+    order_exit,
     refusal_of,
     until,
     watching,
@@ -161,11 +163,9 @@ class TestOrder:
         assert (told - ended).total_seconds() < NOTICED_SECONDS
 
     async def test_health_is_reported(self, stack: Stack, service: Start, port: int) -> None:
-        stack.write(
-            app=program(programs.gentle())
-            | published(port)
-            | {"healthcheck": {"test": ["CMD", "test", "-e", "/tmp/up"], "interval": "0.2s"}}
-        )
+        test = ["CMD", "test", "-e", "/tmp/up"]
+        check = {"test": test, "interval": "0.2s", "retries": 1, "start_period": "30s"}
+        stack.write(app=program(programs.gentle()) | published(port) | {"healthcheck": check})
         backend = service()
         upstream = await backend.start(ignore)
         assert upstream.has_healthcheck
@@ -173,12 +173,104 @@ class TestOrder:
         healthy = asyncio.ensure_future(until(backend, lambda seen: seen.healthy is True))
         await stack.compose("exec", "-T", "app", "touch", "/tmp/up")
         assert (await healthy).running
+        unhealthy = asyncio.ensure_future(until(backend, lambda seen: seen.failing))
+        await stack.compose("exec", "-T", "app", "rm", "/tmp/up")
+        assert await unhealthy == Observation(running=True, healthy=False, failing=True)
 
 
 async def eventually_status(stack: Stack, name: str, status: str) -> None:
     async with asyncio.timeout(10):
         while await stack.status(name) != status:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.05)
+
+
+class TestGrace:
+    async def test_a_container_is_given_the_time_that_it_asks_for(
+        self, stack: Stack, service: Start, port: int
+    ) -> None:
+        stack.write(
+            app=program(programs.ends_after(11))
+            | published(port)
+            | {"stop_grace_period": "1m"}
+            | after(db="started"),
+            db=program(programs.ends_after(1)),
+        )
+        backend = service()
+        await get(await backend.start(ignore))
+        assert await backend.stop(None) == ()
+        for each in ("app", "db"):
+            assert await stack.inspect(each, ".State.ExitCode") == "0", each
+
+    async def test_it_is_killed_after_the_time_that_it_asks_for_and_that_is_told(
+        self, stack: Stack, service: Start, port: int
+    ) -> None:
+        stack.write(
+            app=program(programs.stubborn()) | published(port) | {"stop_grace_period": "1s"}
+        )
+        backend = service()
+        await get(await backend.start(ignore))
+        began = time.monotonic()
+        assert await backend.stop(None) == (Exit("app", 137),)
+        assert 0.9 < time.monotonic() - began < 5
+        assert await backend.observe() == Observation(running=False)
+
+    async def test_the_configured_time_counts_before_its_own(
+        self, stack: Stack, service: Start, port: int
+    ) -> None:
+        stack.write(
+            app=program(programs.stubborn()) | published(port) | {"stop_grace_period": "1m"}
+        )
+        backend = service()
+        await get(await backend.start(ignore))
+        assert await backend.stop(1) == (Exit("app", 137),)
+
+    async def test_its_own_signal_ends_it_and_is_no_crash_whoever_sends_it(
+        self, stack: Stack, service: Start, port: int
+    ) -> None:
+        leaves = programs.SERVE + "import signal; signal.signal(10, lambda *_: os._exit(3))\n"
+        stack.write(
+            app=program(leaves + programs.LOOP) | published(port) | {"stop_signal": "SIGUSR1"}
+        )
+        backend = service()
+        await get(await backend.start(ignore))
+        async with watching(backend) as seen:
+            assert (await anext(seen)).running
+            await stack.docker("stop", "app")
+            while (observation := await anext(seen)).running:
+                pass
+            assert observation == Observation(running=False)
+        await get(await backend.start(ignore))
+        assert await backend.stop(None) == ()
+        assert await stack.inspect("app", ".State.ExitCode") == "3"
+
+
+class TestRemains:
+    async def test_what_is_left_of_a_service_is_seen_and_stopped_by_whoever_comes(
+        self, stack: Stack, service: Start, port: int
+    ) -> None:
+        stack.write(
+            app=program(programs.gentle()) | published(port) | after(db="started"),
+            db=program(SLEEPS),
+        )
+        backend = service(containers=("app",))
+        upstream = await backend.start(ignore)
+        await get(upstream)
+        await order_exit(upstream, 3)
+        seen = await until(backend, lambda seen: not seen.running)
+        assert seen.remains
+        restarted = service(containers=("app",))
+        assert await restarted.observe() == Observation(running=False, remains=True)
+        await restarted.stop(None)
+        assert await stack.status("db") == "exited"
+        assert await restarted.observe() == Observation(running=False)
+
+    async def test_what_was_paused_remains(
+        self, stack: Stack, make: Callable[[str], Backend]
+    ) -> None:
+        backend = make(programs.gentle())
+        await backend.start(ignore)
+        await stack.docker("pause", "app")
+        assert await backend.observe() == Observation(running=False, remains=True)
 
 
 class TestByHand:
@@ -455,7 +547,9 @@ class TestDeath:
             squatter.listen()
             for _ in range(2):
                 reason = await refusal_of(backend)
-                assert isinstance(reason, StartFailed)
-                assert str(port) in reason.detail
+                assert isinstance(reason, PortInUse)
+                assert f"127.0.0.1:{port} is used by" in reason.detail
+                assert f"(process {os.getpid()})" in reason.detail
                 await backend.stop(1)
+            assert await stack.containers() == [], "nothing useless is left behind"
         assert await get(await backend.start(ignore))

@@ -11,6 +11,7 @@ import pytest
 import pytest_asyncio
 
 from autostart_proxy.backends import Backend
+from autostart_proxy.backends.compose import starting
 from autostart_proxy.errors import (
     BackendRefused,
     BackendUnreachable,
@@ -140,18 +141,55 @@ async def test_a_start_of_what_runs_already_is_a_success(
     assert await get(await backend.start(ignore))
 
 
-@pytest.mark.parametrize("status", [b"409 Conflict", b"500 Internal Server Error"])
-async def test_a_refused_start_is_told_and_tried_afresh(
-    sick: FaultySocket, make: Callable[[str], Backend], status: bytes
+async def test_a_refused_start_is_told_with_the_call_and_tried_afresh(
+    sick: FaultySocket, stack: Stack, make: Callable[[str], Backend]
 ) -> None:
     backend = make(programs.gentle())
     await backend.start(ignore)
     await backend.stop(1)
-    sick.answer_instead("POST .*/start", REFUSED % status + OH_NO)
+    id = await stack.inspect("app", ".Id")
+    sick.answer_instead("POST .*/start", REFUSED % b"500 Internal Server Error" + OH_NO)
     reason = await refusal_of(backend)
     assert isinstance(reason, StartFailed)
-    assert reason.detail == "oh no"
+    assert reason.detail == f"oh no (POST /containers/{id}/start: 500)"
     assert await get(await backend.start(ignore))
+
+
+async def test_a_refusal_that_may_pass_is_waited_for(
+    sick: FaultySocket, make: Callable[[str], Backend]
+) -> None:
+    backend = make(programs.gentle())
+    await backend.start(ignore)
+    await backend.stop(1)
+    for _ in range(3):
+        sick.answer_instead("POST .*/start", REFUSED % b"409 Conflict" + OH_NO)
+    assert await get(await backend.start(ignore))
+
+
+async def test_a_refusal_that_does_not_pass_is_told(
+    sick: FaultySocket, make: Callable[[str], Backend], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(starting, "_PATIENCE_SECONDS", 1.0)
+    backend = make(programs.gentle())
+    await backend.start(ignore)
+    await backend.stop(1)
+    for _ in range(20):
+        sick.answer_instead("POST .*/start", REFUSED % b"409 Conflict" + OH_NO)
+    reason = await refusal_of(backend)
+    assert isinstance(reason, StartFailed)
+    assert "oh no (POST /containers/" in reason.detail
+
+
+@pytest.mark.parametrize("status", [b"403 Forbidden", b"500 Internal Server Error"])
+async def test_a_look_that_only_saves_time_may_fail(
+    sick: FaultySocket, make: Callable[[str], Backend], status: bytes
+) -> None:
+    backend = make(programs.gentle())
+    for _ in range(8):
+        sick.answer_instead("GET /images/", REFUSED % status + OH_NO)
+    for _ in range(2):
+        assert await get(await backend.start(ignore))
+        await backend.stop(1)
 
 
 async def test_a_refused_stop_is_told_as_a_stop(
@@ -163,7 +201,7 @@ async def test_a_refused_stop_is_told_as_a_stop(
     with pytest.raises(BackendRefused) as refusal:
         await backend.stop(1)
     assert isinstance(refusal.value.reason, StopFailed)
-    assert refusal.value.reason.detail == "oh no"
+    assert refusal.value.reason.detail.startswith("oh no (POST /containers/")
     await backend.stop(1)
     assert await stack.status("app") == "exited"
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from autostart_proxy.backends import Observation
-from autostart_proxy.errors import StartFailed
+from autostart_proxy.backends.compose.cli import Compose
+from autostart_proxy.backends.docker.api import docker_host
+from autostart_proxy.errors import Misconfigured, StartFailed
 from tests.backends import programs
 from tests.backends.contract import (
     NOTICED_SECONDS,
@@ -27,13 +29,48 @@ pytestmark = pytest.mark.docker
 async def test_a_broken_file_is_refused_in_composes_own_words(stack: Stack, service: Start) -> None:
     (stack.folder / "docker-compose.yml").write_text("services:\n  app: {imagine: x}\n")
     reason = await refusal_of(service())
-    assert isinstance(reason, StartFailed)
+    assert isinstance(reason, Misconfigured)
     assert "imagine" in reason.detail
 
 
-async def test_a_missing_folder_is_refused(stack: Stack, service: Start, tmp_path: Path) -> None:
-    reason = await refusal_of(service(compose_dir=tmp_path / "nowhere"))
-    assert "composeDir is not a folder" in reason.detail
+@pytest.mark.parametrize("file", ["env_file: nowhere.env", "extends: {file: gone.yml, service: x}"])
+async def test_a_file_that_is_named_and_missing_is_refused_in_composes_own_words(
+    stack: Stack, service: Start, file: str
+) -> None:
+    stack.write_text("compose.yaml", f"services: {{app: {{image: x, {file}}}}}\n")
+    reason = await refusal_of(service())
+    assert isinstance(reason, Misconfigured)
+    assert "nowhere.env" in reason.detail or "gone.yml" in reason.detail
+
+
+async def test_a_missing_folder_is_refused_and_is_there_once_it_is_made(
+    stack: Stack, service: Start, tmp_path: Path, port: int
+) -> None:
+    backend = service(compose_dir=tmp_path / "moved")
+    reason = await refusal_of(backend)
+    assert isinstance(reason, Misconfigured)
+    assert f"{tmp_path / 'moved'}: there is no such" in reason.detail
+    assert await backend.observe() == Observation(running=False)
+    await backend.stop(None)
+    stack.write(app=program(SLEEPS))
+    (tmp_path / "moved").symlink_to(stack.folder)
+    await backend.start(ignore)
+    assert (await backend.observe()).running
+
+
+async def test_a_folder_without_a_compose_file_is_refused_in_composes_own_words(
+    stack: Stack, service: Start
+) -> None:
+    reason = await refusal_of(service())
+    assert isinstance(reason, Misconfigured)
+    assert "no configuration file provided" in reason.detail
+
+
+async def test_another_commands_words_are_a_failed_start(stack: Stack, service: Start) -> None:
+    stack.write(app=program(SLEEPS) | {"container_name": "x", "scale": 2})
+    reason = await refusal_of(service())
+    assert isinstance(reason, StartFailed | Misconfigured)
+    assert "container name" in reason.detail
 
 
 async def test_a_missing_image_is_refused_in_composes_own_words(
@@ -86,6 +123,29 @@ async def test_compose_1_is_refused_with_the_cure(
     reason = await refusal_of(service())
     assert "Docker Compose 2 or newer is needed" in reason.detail
     assert "1.29.2" in reason.detail
+
+
+@pytest.mark.parametrize(
+    ("texts", "replaced"),
+    [
+        (["plain", "${A}/$B", "${NONE:-x}", "a$$b"], ["plain", "1/2", "x", "a$b"]),
+        (["${NONE:?it is missing}"], None),
+    ],
+)
+async def test_compose_replaces_variables_as_in_a_file_of_the_folder(
+    stack: Stack, texts: list[str], replaced: list[str] | None
+) -> None:
+    stack.write_text("weak.env", "A=0\nB=2\n")
+    stack.write_text("strong.env", "A=1\n")
+    compose = Compose(stack.folder, (), docker_host())
+    files = [stack.folder / "weak.env", stack.folder / "strong.env"]
+    assert await compose.interpolated(texts, stack.folder, files) == replaced
+
+
+async def test_fingerprints_that_compose_cannot_tell_are_unknown(stack: Stack) -> None:
+    compose = Compose(stack.folder, (), docker_host())
+    assert await compose.hashes({"services": {"app": {"imagine": "x"}}}) == {}
+    assert await compose.hashes({"name": "x"}) == {}
 
 
 async def test_a_cancelled_preparation_ends_compose(
