@@ -65,9 +65,28 @@ def test_an_address_of_another_machine_counts_as_free(port: int) -> None:
     assert not taken("192.0.2.1", port)
 
 
-def test_a_name_stands_for_every_address(opened: ExitStack, port: int) -> None:
-    listen(opened, "127.0.0.2", port)
+def test_a_name_stands_for_its_addresses(opened: ExitStack, port: int) -> None:
+    listen(opened, "127.0.0.1", port)
     assert [each.pid for each in listeners("localhost", port)] == [os.getpid()]
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no-such-host.invalid"])
+def test_of_another_machine_nobody_is_known(opened: ExitStack, port: int, host: str) -> None:
+    listen(opened, "0.0.0.0", port)  # noqa: S104 - what is tried
+    assert listeners(host, port) == []
+
+
+def test_a_socket_that_does_not_listen_is_nobody(opened: ExitStack, port: int) -> None:
+    bound = opened.enter_context(socket.socket())
+    bound.bind(("127.0.0.1", port))
+    assert listeners("127.0.0.1", port) == []
+
+
+def test_a_listener_outside_of_containers_has_none(opened: ExitStack, port: int) -> None:
+    listen(opened, "127.0.0.1", port)
+    [found] = listeners("127.0.0.1", port)
+    assert found.container == ""
+    assert found.name
 
 
 def test_a_listener_is_told_as_far_as_it_is_known() -> None:

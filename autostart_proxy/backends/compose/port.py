@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable
 
 from autostart_proxy.backends.docker.api import DockerClient, is_loopback
 from autostart_proxy.backends.docker.container import Binding, Container, Listed, leads_to
-from autostart_proxy.backends.docker.listeners import listeners
+from autostart_proxy.backends.listeners import listeners
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse
 
 _CONNECT_SECONDS = 0.25
@@ -67,7 +67,7 @@ class Port:
         who: object = await self.publisher(port)
         if who is None:
             found = await asyncio.to_thread(listeners, self.host, port)
-            who = found[0] if found else "a program that only root may name"
+            who = found[0] if found else "a program that the system does not name"
         detail = f"{_written((self.host, port))} is used by {who}"
         return PortInUse(detail="; ".join([detail, *self._elsewhere(containers)]))
 
@@ -94,9 +94,10 @@ class Port:
             return
         publisher = await self.publisher()
         found = await asyncio.to_thread(listeners, self.host, self.number)
+        known = [each for each in found if each.pid is not None]
         own = {each.id for each in containers}
         strange = publisher is not None and publisher.id not in own
-        if strange or (found and not any(each.container in own for each in found)):
+        if strange or (known and not any(each.container in own for each in known)):
             raise BackendRefused(await self.in_use(containers))
 
     def _may_listen(self, container: Container) -> bool:

@@ -14,6 +14,7 @@ import pytest
 from autostart_proxy.backends.compose.port import Port
 from autostart_proxy.backends.docker.api import DockerClient, docker_host
 from autostart_proxy.backends.docker.container import Container
+from autostart_proxy.backends.listeners import Listener
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse
 from tests.backends import programs
 from tests.backends.compose.test_project import container
@@ -136,7 +137,7 @@ class TestOnDocker:
             reason = await refusal_of(backend)
             assert isinstance(reason, PortInUse)
             assert f"127.0.0.1:{second} is used by" in reason.detail
-            assert f"(process {os.getpid()})" in reason.detail
+            assert f"process {os.getpid()} (" in reason.detail
             await backend.stop(1)
         assert await get(await backend.start(ignore))
 
@@ -199,7 +200,7 @@ class TestHostNetwork:
         with squatter(port), pytest.raises(BackendRefused) as refusal:
             await backend.verify()
         assert isinstance(refusal.value.reason, PortInUse)
-        assert f"(process {os.getpid()})" in refusal.value.reason.detail
+        assert f"process {os.getpid()} (" in refusal.value.reason.detail
 
     async def test_a_foreign_containers_port_is_refused_though_the_container_runs(
         self, stack: Stack, service: Start, port: int, tmp_path: Path
@@ -216,13 +217,19 @@ class TestHostNetwork:
         finally:
             other.down()
 
+    @pytest.mark.parametrize("told", [[], [Listener(None)]])
     async def test_where_the_system_does_not_tell_it_is_trusted(
-        self, stack: Stack, service: Start, port: int, monkeypatch: pytest.MonkeyPatch
+        self,
+        stack: Stack,
+        service: Start,
+        port: int,
+        monkeypatch: pytest.MonkeyPatch,
+        told: list[Listener],
     ) -> None:
         stack.write(app=on_host(free_port()))
         backend = service()
         await backend.start(ignore)
-        monkeypatch.setattr("autostart_proxy.backends.compose.port.listeners", lambda *_: [])
+        monkeypatch.setattr("autostart_proxy.backends.compose.port.listeners", lambda *_: told)
         with squatter(port):
             await backend.verify()
 

@@ -225,8 +225,11 @@ class TestLentNetwork:
         self, stack: Stack, service: Start, port: int
     ) -> None:
         self.write(stack, port)
-        crashes = program("import time; time.sleep(4); raise SystemExit(1)")
-        lender = crashes | published(port) | {"restart": "always"}
+        crashes_once = program(
+            "import os, time; again = os.path.exists('/tmp/lived'); open('/tmp/lived', 'w').close()"
+            "\ntime.sleep(600 if again else 4); raise SystemExit(1)"
+        )
+        lender = crashes_once | published(port) | {"restart": "always"}
         lent = {key: value for key, value in GENTLE.items() if key != "network_mode"}
         stack.write(app=lent | {"network_mode": "service:vpn"}, vpn=lender)
         backend = service(containers=("app",))
