@@ -79,7 +79,7 @@ def test_of_privileged_calls_the_unit_allows_but_the_one_that_setpriv_makes(
 def test_the_unit_runs_the_proxy_as_the_proxy_expects() -> None:
     unit = settings()
     assert unit["Type"] == ["notify"]
-    check, hangup = unit["ExecReload"]
+    hangup, check = unit["ExecReload"]
     [run] = unit["ExecStart"]
     assert check.split()[1:] == ["check", run.split()[-1]]
     assert hangup == "/bin/kill -HUP $MAINPID"
