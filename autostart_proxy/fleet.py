@@ -59,7 +59,7 @@ class Fleet:
                 continue
             if present is not None:
                 self._retire(present)
-            new[host] = Service(host, wanted, self._make_backend(wanted), self._journal)
+            new[host] = Service(host, wanted, self._make_backend(host, wanted), self._journal)
         for gone in old.values():
             self._retire(gone)
         self._services = new
@@ -136,9 +136,10 @@ class Fleet:
         if status.state not in ASLEEP:
             return status
         lacks = await asyncio.to_thread(lambda: [*missing(service.config.unit)])
-        if not lacks:
+        known = [f"{key}: {why}" for key, why in lacks] or [*filter(None, [service.misconfigured])]
+        if not known:
             return status
-        return replace(status, why="; ".join(f"misconfigured: {key}: {why}" for key, why in lacks))
+        return replace(status, why="; ".join(f"misconfigured: {each}" for each in known))
 
     def _retire(self, service: Service) -> None:
         self._retired.add(service)

@@ -80,6 +80,7 @@ class Service:
     Attributes:
         host: canonical host, the service's name in logs.
         config: what `config.json` says of it.
+        misconfigured: why it could not be started, as far as its backend knows that already.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Service:
         self._operation = Operation()
         self._healthy = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self.misconfigured = ""
         self._told_failure: errors.OperationError | None = None
         self._errands: set[asyncio.Task[None]] = set()
         self._onlookers: set[Callable[[], None]] = set()
@@ -432,6 +434,7 @@ class Service:
             await asyncio.sleep(_WATCH_AGAIN_SECONDS)
 
     def _saw(self, seen: Observation) -> None:
+        self.misconfigured = seen.misconfigured
         if seen.healthy:
             self._healthy.set()
         else:

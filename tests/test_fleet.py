@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from autostart_proxy import errors
-from autostart_proxy.backends import Backend, Upstream
+from autostart_proxy.backends import Backend, Observation, Upstream
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.reader import parse
 from autostart_proxy.fleet import Fleet, UnknownService
@@ -26,7 +26,7 @@ class Yard:
         self.backends: dict[int, FakeBackend] = {}
         self.fleet = Fleet(Journal(), self._make)
 
-    def _make(self, service: ServiceConfig) -> Backend:
+    def _make(self, host: str, service: ServiceConfig) -> Backend:
         backend = FakeBackend(Upstream("127.0.0.1", service.proxy_port))
         self.backends[service.proxy_port] = backend
         return backend
@@ -128,6 +128,12 @@ async def test_the_status_says_what_a_sleeping_service_lacks(yard: Yard) -> None
     lacking, whole = await yard.fleet.snapshot()
     assert lacking.why.startswith("misconfigured: cwd: /no/such/folder: there is no such")
     assert whole.why == "idle"
+    yard.backends[8002].shows(Observation(running=False, misconfigured="no service ap"))
+    await until(lambda: bool(yard.service("b.example").misconfigured))
+    assert (await yard.fleet.snapshot())[1].why == "misconfigured: no service ap"
+    yard.backends[8002].shows(Observation(running=False))
+    await until(lambda: not yard.service("b.example").misconfigured)
+    assert (await yard.fleet.snapshot())[1].why == "idle"
 
 
 async def test_shutdown_refuses_who_waits_and_lets_the_rest_finish(yard: Yard) -> None:

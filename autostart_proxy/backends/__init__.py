@@ -56,7 +56,8 @@ class Observation:
     None where the backend has no healthcheck; `failing` is true where that has failed, rather than
     not succeeded yet. `exit` says how a part ended by itself since the last start, if one did: a
     one-shot dependency that ended with 0 is not an exit. `remains` is true where the service does
-    not run as a whole and yet something of it does.
+    not run as a whole and yet something of it does. `misconfigured` says why it could not be
+    started, where that is known without a try; else it is empty.
     """
 
     running: bool
@@ -64,6 +65,7 @@ class Observation:
     exit: Exit | None = None
     failing: bool = False
     remains: bool = False
+    misconfigured: str = ""
 
 
 OWN_GRACE_SECONDS = 10.0

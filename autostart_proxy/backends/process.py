@@ -41,14 +41,14 @@ _PUBLISHERS = frozenset({"docker-proxy", "rootlesskit", "rootlessport", "conmon"
 """Who listens for a container: of a command like `docker run` no descendant, and yet its own."""
 
 
-def open_backends() -> Callable[[ServiceConfig], ProcessBackend]:
+def open_backends() -> Callable[[str, ServiceConfig], ProcessBackend]:
     """Return what makes the backends of a fleet; processes share nothing."""
 
-    def make(config: ServiceConfig) -> ProcessBackend:
+    def make(host: str, config: ServiceConfig) -> ProcessBackend:
         if not isinstance(config.unit, CommandUnit):
             raise TypeError("a process needs a command")
         grace = OWN_GRACE_SECONDS if config.stop_timeout is None else config.stop_timeout
-        return ProcessBackend(config.unit, config.name, grace)
+        return ProcessBackend(config.unit, host, grace)
 
     return make
 
@@ -68,14 +68,14 @@ class ProcessBackend:
 
     Args:
         unit: the command, and where the program will listen.
-        name: of the service, for its lines in the log.
+        host: of the service, for its lines in the log.
         grace_seconds: for what is ended without a `stop`: children that outlived their parent, and
             the program when the backend is closed.
     """
 
-    def __init__(self, unit: CommandUnit, name: str, grace_seconds: float) -> None:
+    def __init__(self, unit: CommandUnit, host: str, grace_seconds: float) -> None:
         self._unit = unit
-        self._name = name
+        self._host = host
         self._grace_seconds = grace_seconds
         self._mark = Mark.new(unit.host, unit.port)
         self._program: _Program | None = None
@@ -179,7 +179,7 @@ class ProcessBackend:
         if new := orphans - self._orphans_told:
             _log.warning(
                 "left over from a proxy that was killed: ends with the idle time or the next start",
-                extra={"service": self._name, "processes": sorted(map(str, new))},
+                extra={"service": self._host, "processes": sorted(map(str, new))},
             )
         self._orphans_told |= new
 
@@ -206,7 +206,7 @@ class ProcessBackend:
         _check_executable(unit.command[0], unit.cwd, environment)
         try:
             _, program = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Program(self._name, unit.command[0], self._all, self._changed),
+                lambda: _Program(self._host, unit.command[0], self._all, self._changed),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

@@ -10,7 +10,11 @@ from autostart_proxy.backends import Backend
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit, ComposeUnit, Unit
 
-Make = Callable[[ServiceConfig], Backend]
+Make = Callable[[str, ServiceConfig], Backend]
+"""Makes the backend of a service; its host is what the service is called in the log."""
+
+Problem = tuple[str, str, str]
+"""A service's host, the key that is at fault, and why."""
 
 
 class BackendModule(Protocol):
@@ -52,12 +56,12 @@ class Backends:
     def __init__(self) -> None:
         self._makers: dict[type[Unit], Make] = {}
 
-    def make(self, config: ServiceConfig) -> Backend:
+    def make(self, host: str, config: ServiceConfig) -> Backend:
         """Return a backend for what a service is made of; nothing is started or looked at yet."""
         kind = type(config.unit)
         if kind not in self._makers:
             self._makers[kind] = MODULES[kind]().open_backends()
-        return self._makers[kind](config)
+        return self._makers[kind](host, config)
 
 
 def missing(unit: Unit) -> Iterator[tuple[str, str]]:

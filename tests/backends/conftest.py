@@ -56,7 +56,7 @@ async def service(stack: Stack, port: int) -> AsyncIterator[Start]:
             "compose_dir": stack.folder,
             "proxy_port": port,
         }
-        made.append(open_once()(ServiceConfig(**usual | keys)))
+        made.append(open_once()("test.example", ServiceConfig(**usual | keys)))
         return made[-1]
 
     yield make_one

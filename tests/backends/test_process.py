@@ -49,7 +49,7 @@ async def make(port: int) -> AsyncIterator[Make]:
             "proxy_port": port,
             "stop_timeout": 1.0,
         }
-        made.append(open_backends()(ServiceConfig(**usual | keys)))
+        made.append(open_backends()("test.example", ServiceConfig(**usual | keys)))
         return made[-1]
 
     yield make_one

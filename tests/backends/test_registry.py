@@ -26,15 +26,15 @@ def test_every_kind_of_unit_has_a_backend() -> None:
 
 async def test_each_unit_gets_its_own_kind(tmp_path: Path) -> None:
     backends = Backends()
-    assert isinstance(backends.make(config(command=("true",))), ProcessBackend)
-    assert isinstance(backends.make(config(compose_dir=tmp_path)), ComposeBackend)
+    assert isinstance(backends.make("a.example", config(command=("true",))), ProcessBackend)
+    assert isinstance(backends.make("a.example", config(compose_dir=tmp_path)), ComposeBackend)
 
 
 async def test_the_compose_projects_of_one_fleet_share_a_client_and_know_each_other(
     tmp_path: Path,
 ) -> None:
     def compose(backends: Backends) -> ComposeBackend:
-        made = backends.make(config(compose_dir=tmp_path))
+        made = backends.make("a.example", config(compose_dir=tmp_path))
         assert isinstance(made, ComposeBackend)
         return made
 
@@ -57,7 +57,7 @@ def test_a_backend_that_nobody_needs_is_not_loaded() -> None:
         "import sys\n"
         "from autostart_proxy.backends.registry import Backends\n"
         "from autostart_proxy.config.model import ServiceConfig\n"
-        "Backends().make(ServiceConfig(name='a', proxy_port=1, command=('true',)))\n"
+        "Backends().make('a.example', ServiceConfig(name='a', proxy_port=1, command=('true',)))\n"
         "print(*(name for name in sys.modules if 'backends.docker' in name))"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -39,7 +39,7 @@ async def backends() -> dict[str, FakeBackend]:
 
 @pytest.fixture
 async def fleet(web: Upstream, backends: dict[str, FakeBackend]) -> AsyncIterator[Fleet]:
-    def make(service: ServiceConfig) -> FakeBackend:
+    def make(host: str, service: ServiceConfig) -> FakeBackend:
         return backends.setdefault(service.name, FakeBackend(web))
 
     fleet = Fleet(Journal(), make)

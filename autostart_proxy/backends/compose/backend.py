@@ -50,15 +50,15 @@ _KILLED = 137
 """The exit code of what SIGKILL ended."""
 
 
-def open_backends() -> Callable[[ServiceConfig], ComposeBackend]:
+def open_backends() -> Callable[[str, ServiceConfig], ComposeBackend]:
     """Return what makes the backends of a fleet; all of them share one client of the engine."""
     client = DockerClient(docker_host())
     events, neighbours = Events(client), Neighbours()
 
-    def make(config: ServiceConfig) -> ComposeBackend:
+    def make(host: str, config: ServiceConfig) -> ComposeBackend:
         if not isinstance(config.unit, ComposeUnit):
             raise TypeError("a Compose project needs a folder")
-        return ComposeBackend(config.unit, client, events, neighbours)
+        return ComposeBackend(host, config.unit, client, events, neighbours)
 
     return make
 
@@ -76,25 +76,35 @@ class ComposeBackend:
     """Starts, stops and watches the containers of one service.
 
     Args:
+        host: of the service, for its lines in the log.
         wanted: the folder, the containers, and where they publish the service.
         client, events, neighbours: shared by all of the fleet that are made of Compose projects.
     """
 
     def __init__(
-        self, wanted: ComposeUnit, client: DockerClient, events: Events, neighbours: Neighbours
+        self,
+        host: str,
+        wanted: ComposeUnit,
+        client: DockerClient,
+        events: Events,
+        neighbours: Neighbours,
     ) -> None:
+        self._host = host
         self._wanted = wanted
         self._client = client
         self._events = events
         self._neighbours = neighbours
-        self._folder = ComposeFolder(wanted, client.address)
+        self._folder = ComposeFolder(host, wanted, client.address)
         self._where = wanted.host, wanted.port
         self._view = View(client, events, self._folder, self._where)
         self._port = Port(*self._where, client)
-        self._starter = Starter(client, events, self._folder, self._view, self._port, neighbours)
+        self._starter = Starter(
+            host, client, events, self._folder, self._view, self._port, neighbours
+        )
         self._watches: set[Changes] = set()
         self._closed = False
         self._shown = False
+        self._misconfigured = ""
         self._epoch = 0
         """Counts beginnings and ends of starts and stops."""
 
@@ -169,7 +179,9 @@ class ComposeBackend:
                             )
                         seen = await self.observe()
                     except BackendUnreachable as cause:
-                        _log.debug("cannot look", extra={"reason": str(cause)})
+                        _log.debug(
+                            "cannot look", extra={"service": self._host, "reason": str(cause)}
+                        )
                         await changes.wait(retry_seconds)
                         retry_seconds = min(2 * retry_seconds, _LONGEST_RETRY_SECONDS)
                         continue
@@ -215,7 +227,12 @@ class ComposeBackend:
         """What the Compose file says now; asks the engine first, since Compose is slow to."""
         if self._folder.known is None:
             await self._client.ping()
-        unit = await self._folder.unit()
+        try:
+            unit = await self._folder.unit()
+        except BackendRefused as refusal:
+            self._misconfigured = refusal.reason.detail
+            raise
+        self._misconfigured = ""
         self._neighbours.note(self, unit)
         return unit
 
@@ -227,10 +244,13 @@ class ComposeBackend:
         """
         if self._folder.known is not None:
             return self._folder.known
+        told = self._misconfigured
         try:
             return await self._read_compose_file()
         except BackendRefused as refusal:
-            _log.warning("Compose file not understood", extra={"reason": str(refusal)})
+            if self._misconfigured != told:
+                facts = {"service": self._host, "reason": str(refusal)}
+                _log.warning("Compose file not understood", extra=facts)
         containers = await self._view.made_from_folder()
         projects = {each.project for each in containers}
         if len(projects) != 1:
@@ -243,7 +263,7 @@ class ComposeBackend:
     async def _observe(self) -> Observation:
         unit = await self._known_unit()
         if unit is None:
-            return Observation(running=False)
+            return Observation(running=False, misconfigured=self._misconfigured)
         seen = await self._view.look(unit)
         published = unit.published(seen, *self._where)
         health = None if published is None or published.health is None else published.health
@@ -260,6 +280,7 @@ class ComposeBackend:
             exit=await self._view.exit(ended[0]) if ended else None,
             failing=runs and health == "unhealthy",
             remains=not running and unit.runs(seen),
+            misconfigured="" if self._folder.known is not None else self._misconfigured,
         )
 
     # Stopping.
@@ -304,7 +325,8 @@ class ComposeBackend:
         try:
             await self._folder.stop(service, project, grace_seconds)
         except (ComposeFailed, BackendRefused) as failure:
-            _log.warning("stopped without its hooks", extra={"reason": str(failure)})
+            facts = {"service": self._host, "reason": str(failure)}
+            _log.warning("stopped without its hooks", extra=facts)
             await to_the_end(self._stop_containers(containers, grace_seconds))
 
     async def _stop_containers(

@@ -20,7 +20,7 @@ async def problems(units: Mapping[str, ComposeUnit]) -> list[Problem]:
 
     Takes some 0.3 s for each. Without Compose there is nothing to tell.
     """
-    folders = {name: ComposeFolder(unit, docker_host()) for name, unit in units.items()}
+    folders = {name: ComposeFolder(name, unit, docker_host()) for name, unit in units.items()}
     found = await together(_refusals(name, folder) for name, folder in folders.items())
     return [each for refusals in found for each in refusals] + list(_clashes(folders))
 

@@ -56,12 +56,16 @@ class Compose:
         folder: where to run it.
         profiles: those to activate; none: what the folder's `.env` says.
         docker_host: the engine, so that Compose never asks another one than we do.
+        service: for its lines in the log.
     """
 
-    def __init__(self, folder: Path, profiles: Sequence[str], docker_host: str) -> None:
+    def __init__(
+        self, folder: Path, profiles: Sequence[str], docker_host: str, service: str
+    ) -> None:
         self._folder = folder
         self._profiles = profiles
         self._docker_host = docker_host
+        self._service = service
         self._command: tuple[str, ...] | None = None
 
     async def config(
@@ -95,7 +99,7 @@ class Compose:
                 input=json.dumps(config).encode(),
             )
         except ComposeFailed as failure:
-            _log.debug("no fingerprints", extra={"reason": str(failure)})
+            self._debug("no fingerprints", reason=str(failure))
             return {}
         pairs = (line.split() for line in told.decode().splitlines())
         return {pair[0]: pair[1] for pair in pairs if len(pair) == 2}
@@ -120,7 +124,7 @@ class Compose:
             )
             labels = json.loads(answer)["services"]["x"]["labels"]
         except (ComposeFailed, ValueError, KeyError) as failure:
-            _log.debug("variables not replaced", extra={"reason": str(failure)})
+            self._debug("variables not replaced", reason=str(failure))
             return None
         return [str(labels[f"n{at}"]).replace("$$", "$") for at in range(len(texts))]
 
@@ -224,13 +228,21 @@ class Compose:
         try:
             async with asyncio.TaskGroup() as pipes:
                 output = pipes.create_task(_collect(process.stdout))
-                pipes.create_task(_follow(process.stderr, complaint))
+                pipes.create_task(self._follow(process.stderr, complaint))
                 pipes.create_task(_feed(process.stdin, input))
             code = await process.wait()
         finally:
             if process.returncode is None:
                 await to_the_end(_end(process))
         return code, output.result(), complaint
+
+    async def _follow(self, stream: asyncio.StreamReader | None, tail: Tail) -> None:
+        while stream is not None and (data := await stream.read(_CHUNK_BYTES)):
+            for line in tail.feed(data):
+                self._debug("compose", line=line)
+
+    def _debug(self, message: str, **facts: str) -> None:
+        _log.debug(message, extra={"service": self._service, **facts})
 
 
 async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
@@ -243,12 +255,6 @@ async def _feed(stream: asyncio.StreamWriter | None, data: bytes) -> None:
 
 async def _collect(stream: asyncio.StreamReader | None) -> bytes:
     return b"" if stream is None else await stream.read()
-
-
-async def _follow(stream: asyncio.StreamReader | None, tail: Tail) -> None:
-    while stream is not None and (data := await stream.read(_CHUNK_BYTES)):
-        for line in tail.feed(data):
-            _log.debug("compose", extra={"line": line})
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

@@ -27,6 +27,7 @@ class ComposeFolder:
     """A folder with Compose files, and the part of its project that is wanted.
 
     Args:
+        host: of the service, for its lines in the log.
         wanted: the folder, the services or containers that must run, and the active profiles.
         docker_host: the engine.
 
@@ -34,9 +35,9 @@ class ComposeFolder:
         home: where this project's containers come from.
     """
 
-    def __init__(self, wanted: ComposeUnit, docker_host: str) -> None:
+    def __init__(self, host: str, wanted: ComposeUnit, docker_host: str) -> None:
         self._wanted = wanted
-        self._compose = Compose(wanted.folder, wanted.profiles, docker_host)
+        self._compose = Compose(wanted.folder, wanted.profiles, docker_host, host)
         self._reading = asyncio.Lock()
         self._files = Fingerprint()
         self._base = wanted.folder

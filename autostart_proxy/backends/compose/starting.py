@@ -75,10 +75,15 @@ class _Unstartable(_Interference):
 
 
 class Starter:
-    """Starts what is not running of one service."""
+    """Starts what is not running of one service.
+
+    Args:
+        host: of the service, for its lines in the log.
+    """
 
     def __init__(
         self,
+        host: str,
         client: DockerClient,
         events: Events,
         folder: ComposeFolder,
@@ -86,6 +91,7 @@ class Starter:
         port: Port,
         neighbours: Neighbours,
     ) -> None:
+        self._host = host
         self._client = client
         self._events = events
         self._folder = folder
@@ -245,7 +251,8 @@ class Starter:
             raise BackendRefused(await self._port.in_use(self._candidates(unit, seen), port))
         container = await self._client.container(holder.id)
         if container is not None:
-            _log.info("stopped what its Compose file no longer names", extra={"part": holder.name})
+            facts = {"service": self._host, "part": holder.name}
+            _log.info("stopped what its Compose file no longer names", extra=facts)
             self._events.own_work.add(container.id)
             await to_the_end(self._client.stop(container, None))
 

@@ -137,13 +137,13 @@ async def test_compose_replaces_variables_as_in_a_file_of_the_folder(
 ) -> None:
     stack.write_text("weak.env", "A=0\nB=2\n")
     stack.write_text("strong.env", "A=1\n")
-    compose = Compose(stack.folder, (), docker_host())
+    compose = Compose(stack.folder, (), docker_host(), "test.example")
     files = [stack.folder / "weak.env", stack.folder / "strong.env"]
     assert await compose.interpolated(texts, stack.folder, files) == replaced
 
 
 async def test_fingerprints_that_compose_cannot_tell_are_unknown(stack: Stack) -> None:
-    compose = Compose(stack.folder, (), docker_host())
+    compose = Compose(stack.folder, (), docker_host(), "test.example")
     assert await compose.hashes({"services": {"app": {"imagine": "x"}}}) == {}
     assert await compose.hashes({"name": "x"}) == {}
 

@@ -139,7 +139,7 @@ def changed(text: str) -> str:
 async def test_whatever_changes_what_compose_says_is_noticed(tmp_path: Path, layout: str) -> None:
     files = LAYOUTS[layout]
     app = tree(tmp_path, files)
-    compose = Compose(app, (), docker_host())
+    compose = Compose(app, (), docker_host(), "test.example")
     counted = 0
     for name, text in files.items():
         before, said = await fingerprint(app, compose.interpolated), await compose.config()
