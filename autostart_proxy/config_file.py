@@ -16,12 +16,12 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
-from autostart_proxy.backends.registry import missing
+from autostart_proxy.backends.registry import Problem, missing, problems
 from autostart_proxy.config import source_text
-from autostart_proxy.config.model import Config
+from autostart_proxy.config.model import Config, ServiceConfig
 from autostart_proxy.config.reader import read
 from autostart_proxy.errors import ConfigError, explained
 
@@ -49,15 +49,19 @@ class ConfigFile:
         self._stamp: _Stamp = None
         self._text = ""
 
-    def load(self) -> Config:
+    def load(self, *, thoroughly: bool = False) -> Config:
         """Read the file now.
 
+        Args:
+            thoroughly: whether to have the backends' own tools look at what it names as well. That
+                takes some 0.3 s for each Compose project, and is not for a running event loop.
         Raises:
             ConfigError: the file cannot be read, or is not valid.
         """
         self._stamp = self._look()
         text = self._read()
-        reading = read(text, source=str(self.path), inspect=lambda each: missing(each.unit))
+        inspect = _all_problems if thoroughly else _what_is_missing
+        reading = read(text, source=str(self.path), inspect=inspect)
         self._text, self.mistakes = text, reading.mistakes
         return reading.config
 
@@ -124,3 +128,11 @@ class ConfigFile:
             column = len(before) - before.rfind(b"\n")
             at = f"{self.path}:{before.count(10) + 1}:{column}"
             raise ConfigError([f"{at}: not UTF-8; save the file in this encoding"]) from error
+
+
+def _what_is_missing(services: Mapping[str, ServiceConfig]) -> Iterable[Problem]:
+    return [(host, *each) for host, one in services.items() for each in missing(one.unit)]
+
+
+def _all_problems(services: Mapping[str, ServiceConfig]) -> Iterable[Problem]:
+    return asyncio.run(problems({host: one.unit for host, one in services.items()}))

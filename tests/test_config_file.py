@@ -249,6 +249,23 @@ async def test_folders_and_programs_that_are_not_there_are_named(path: Path) -> 
     assert mistakes(path, command=["/bin/sh"], cwd=str(path.parent)) == []
 
 
+@pytest.mark.docker
+def test_a_thorough_look_has_compose_read_its_projects(path: Path) -> None:
+    folder = path.parent / "project"
+    folder.mkdir()
+    service = {"composeDir": str(folder), "containers": ["ap"], "proxyPort": 1}
+    (folder / "compose.yaml").write_text("services: {app: {image: x}}")
+    path.write_text(json.dumps({"services": {"A.example": service}}, indent=1))
+    file = ConfigFile(path)
+    file.load()
+    assert not file.mistakes
+    assert list(file.load(thoroughly=True).services) == ["a.example"]
+    assert file.mistakes["a.example"] == (
+        f"{path}:4:4: services[\"A.example\"].composeDir: no service or container 'ap' in {folder};"
+        " there are: app",
+    )
+
+
 async def test_a_file_that_cannot_be_read_is_told_as_what_it_is(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         ConfigFile(tmp_path).load()

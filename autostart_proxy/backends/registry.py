@@ -69,17 +69,21 @@ def missing(unit: Unit) -> Iterator[tuple[str, str]]:
     yield from MODULES[type(unit)]().missing(unit)
 
 
-async def problems(units: Mapping[str, Unit]) -> list[tuple[str, str, str]]:
-    """What only the backends' own tools can tell before a start, and may take a while to.
+async def problems(units: Mapping[str, Unit]) -> list[Problem]:
+    """All that can be told of units before a start, also what takes a while to find out.
 
     Args:
-        units: by the name of their service.
-    Returns:
-        The service, the key that is at fault, and why.
+        units: by the host of their service.
     """
-    composed = {name: unit for name, unit in units.items() if isinstance(unit, ComposeUnit)}
-    if not composed:
-        return []
-    from autostart_proxy.backends.compose import check
+    found = [(host, *each) for host, unit in units.items() for each in missing(unit)]
+    lacking = {host for host, _, _ in found}
+    composed = {
+        host: unit
+        for host, unit in units.items()
+        if isinstance(unit, ComposeUnit) and host not in lacking
+    }
+    if composed:
+        from autostart_proxy.backends.compose import check
 
-    return await check.problems(composed)
+        found += await check.problems(composed)
+    return found

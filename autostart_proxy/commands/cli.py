@@ -165,7 +165,7 @@ def _check(options: argparse.Namespace) -> int:
         return 0
     file = ConfigFile(options.file or _config_path(options))
     try:
-        config, problems = file.load(), list(chain(*file.mistakes.values()))
+        config, problems = file.load(thoroughly=True), list(chain(*file.mistakes.values()))
     except ConfigError as error:
         problems = error.problems
     if problems:

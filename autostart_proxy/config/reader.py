@@ -22,9 +22,9 @@ from autostart_proxy.config.model import MADE_OF, Config, File, ServiceConfig
 from autostart_proxy.config.source_text import Node, Position
 from autostart_proxy.errors import ConfigError
 
-Inspect = Callable[[ServiceConfig], Iterable[tuple[str, str]]]
-"""Looks at a well-formed service from outside, such as whether its folders exist, and returns each
-key that it minds with the reason."""
+Inspect = Callable[[Mapping[str, ServiceConfig]], Iterable[tuple[str, str, str]]]
+"""Looks at the well-formed services from outside, such as whether their folders exist, and returns
+what it minds: the service's host, the key, and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def read(text: str, *, source: str, inspect: Inspect = lambda _: ()) -> Reading:
     Args:
         text: YAML if `source` ends in .yaml or .yml, else JSON.
         source: the file's name, for messages.
-        inspect: what else to ask about each well-formed service; nothing by default.
+        inspect: what else to ask about the well-formed services; nothing by default.
     Raises:
         ConfigError: with all problems and mistakes, in the order of the text.
     """
@@ -89,6 +89,7 @@ class _Reader:
         self.mistakes: dict[str, set[_Remark]] = {}
         self._root = root
         self._inspect = inspect
+        self._sound: dict[str, tuple[str, ServiceConfig]] = {}
         self._owners: dict[Hashable, str] = {}
         self._projects: dict[Path, list[tuple[str, frozenset[str]]]] = {}
 
@@ -111,6 +112,7 @@ class _Reader:
         for key, one in _dict(given).items():
             host = self._host(key)
             services[host or key] = self._service(one, key, host, _dict(defaults))
+        self._look_from_outside()
         settings = {key: value for key, value in file if key in Config.model_fields}
         return Config.model_construct(**{**settings, "services": services})
 
@@ -135,10 +137,15 @@ class _Reader:
         for name, reason in self._conflicts(service, bad, host, _spell(path)):
             self._tell((*path, name) if name else path, reason)
         if host and not bad and len(self.problems) == before:
-            mistakes = {self._at((*path, name), reason) for name, reason in self._inspect(service)}
-            if mistakes:
-                self.mistakes[host] = mistakes
+            self._sound[host] = key, service
         return service
+
+    def _look_from_outside(self) -> None:
+        found = self._inspect({host: service for host, (_, service) in self._sound.items()})
+        for host, name, reason in found:
+            written, _ = self._sound[host]
+            remark = self._at(("services", written, name), reason)
+            self.mistakes.setdefault(host, set()).add(remark)
 
     def _conflicts(
         self, service: ServiceConfig, bad: Set[str], host: str | None, me: str

@@ -67,8 +67,14 @@ def test_a_backend_that_nobody_needs_is_not_loaded() -> None:
 @pytest.mark.docker
 async def test_what_compose_would_refuse_can_be_asked_beforehand(tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {app: {imagine: x}}\n")
-    units = {"a": config(compose_dir=tmp_path).unit, "b": config(command=("true",)).unit}
-    [(name, key, reason)] = await problems(units)
-    assert (name, key) == ("a", "composeDir")
-    assert "imagine" in reason
+    units = {
+        "a": config(compose_dir=tmp_path).unit,
+        "b": config(command=("true",)).unit,
+        "c": config(compose_dir=tmp_path / "nowhere").unit,
+    }
+    found = {host: (key, reason) for host, key, reason in await problems(units)}
+    assert found["a"][0] == found["c"][0] == "composeDir"
+    assert "imagine" in found["a"][1]
+    assert "there is no such file" in found["c"][1]
+    assert set(found) == {"a", "c"}
     assert await problems({"b": units["b"]}) == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -330,10 +330,10 @@ def test_services_of_one_project_must_not_share_containers() -> None:
 def test_a_service_is_inspected_once_it_is_well_formed() -> None:
     seen: list[str] = []
 
-    def inspect(one: ServiceConfig) -> Iterator[tuple[str, str]]:
-        seen.append(one.name)
-        yield "composeDir", "there is no such folder"
-        yield "cwd", "nor this"
+    def inspect(services: Mapping[str, ServiceConfig]) -> Iterator[tuple[str, str, str]]:
+        seen.extend(services)
+        yield "a", "composeDir", "there is no such folder"
+        yield "a", "cwd", "nor this"
 
     services = {"a": service(), "b": service(composeDir="/opt/b", proxyPort=0)}
     with pytest.raises(ConfigError) as caught:
@@ -347,9 +347,10 @@ def test_a_service_is_inspected_once_it_is_well_formed() -> None:
 
 
 def test_what_is_minded_about_one_service_does_not_refuse_the_others() -> None:
-    def inspect(one: ServiceConfig) -> Iterator[tuple[str, str]]:
-        if one.proxy_port == 2:
-            yield "composeDir", "there is no such folder"
+    def inspect(services: Mapping[str, ServiceConfig]) -> Iterator[tuple[str, str, str]]:
+        for host, one in services.items():
+            if one.proxy_port == 2:
+                yield host, "composeDir", "there is no such folder"
 
     services = {"a": service(), "B.example": service(composeDir="/opt/b", proxyPort=2)}
     reading = read(json.dumps({"services": services}, indent=1), source="c", inspect=inspect)

@@ -108,13 +108,13 @@ class ComposeFolder:
         """Have Compose stop one service's containers; raises and ends as `create`."""
         await self._compose.stop(service, project, grace_seconds)
 
-    async def all_services(self) -> set[str]:
-        """The names of all services in the files, active or not.
+    async def whole(self) -> Project:
+        """All services in the files, active or not.
 
         Raises:
             ComposeFailed: they cannot be read.
         """
-        return set((await self._compose.config(profiles=ALL_PROFILES)).get("services") or {})
+        return Project.from_config(await self._compose.config(profiles=ALL_PROFILES), {})
 
     def leave(self, container: Container, image: str | None) -> None:
         """Note that Compose has just left a container as it is, or has made it so.
@@ -165,7 +165,7 @@ class ComposeFolder:
         try:
             return list(names), await self._compose.config(names)
         except ComposeFailed:
-            whole = Project.from_config(await self._compose.config(profiles=ALL_PROFILES), {})
+            whole = await self.whole()
             try:
                 services = [whole.find(name) for name in names]
             except KeyError as name:

@@ -114,11 +114,12 @@ class Port:
         published = {each for container in containers for each in container.published}
         if not published or leads_to(published, self.host, self.number):
             return []
-        return [f"the service publishes {', '.join(_all_written(published))}"]
+        return [f"the service publishes {written(published)}"]
 
 
-def _all_written(bindings: Iterable[Binding]) -> list[str]:
-    return list(dict.fromkeys(map(_written, sorted(bindings, key=lambda each: each[::-1]))))
+def written(bindings: Iterable[Binding]) -> str:
+    """Addresses and ports as people write them, in order."""
+    return ", ".join(dict.fromkeys(map(_written, sorted(bindings, key=lambda each: each[::-1]))))
 
 
 def _written(binding: Binding) -> str:

@@ -54,6 +54,7 @@ class ComposeService:
         replicas: how many containers it has.
         published: the host's TCP ports that lead to it, as far as the file says which.
         lender: the container that is no part of the project and whose network it uses.
+        on_host: whether it uses the host's network, where all it listens on is reached.
         has_start_hooks: whether Compose runs commands in it once it has started.
         has_stop_hooks: likewise, before it stops.
         is_filled: whether Compose writes files into its containers, some releases when they are
@@ -67,6 +68,7 @@ class ComposeService:
     replicas: int = 1
     published: frozenset[Binding] = frozenset()
     lender: str = ""
+    on_host: bool = False
     has_start_hooks: bool = False
     has_stop_hooks: bool = False
     is_filled: bool = False
@@ -95,6 +97,7 @@ class Project:
                 replicas=int(replicas),
                 published=frozenset(_published(service.get("ports") or [])),
                 lender=lender_of(service.get("network_mode") or ""),
+                on_host=service.get("network_mode") == "host",
                 has_start_hooks=bool(service.get("post_start")),
                 has_stop_hooks=bool(service.get("pre_stop")),
                 is_filled=_is_filled(service, config),
@@ -142,6 +145,13 @@ class Project:
             if name in service.container_names:
                 return service.name
         raise KeyError(name)
+
+    def may_listen(self, host: str, port: int) -> bool:
+        """Whether something of it may be reached there, as far as the file says."""
+        return any(
+            each.on_host or each.lender or leads_to(each.published, host, port)
+            for each in self.services.values()
+        )
 
     def closure(self, names: Iterable[str]) -> tuple[str, ...]:
         """These services and all that they depend on, dependencies first."""

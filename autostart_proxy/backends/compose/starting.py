@@ -261,7 +261,7 @@ class Starter:
         if not same_project or not self._folder.home.holds_file(holder.labels):
             return False
         try:
-            return holder.labels.get(LABEL + "service") not in await self._folder.all_services()
+            return holder.labels.get(LABEL + "service") not in (await self._folder.whole()).services
         except ComposeFailed:
             return False
 
