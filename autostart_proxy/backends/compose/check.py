@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Iterator, Mapping
 from itertools import combinations
 
@@ -20,33 +22,31 @@ Problem = tuple[str, str, str]
 async def problems(units: Mapping[str, ComposeUnit]) -> list[Problem]:
     """Have Compose read the folders of all services; nothing is asked of the engine.
 
-    Takes some 0.3 s for each, all at once.
+    Takes some 0.3 s for each, as many at once as there are processors.
 
     Args:
         units: by the host of their service.
     """
     folders = {host: ComposeFolder(host, unit, docker_host()) for host, unit in units.items()}
-    found = await together(_refusals(host, folder) for host, folder in folders.items())
-    ports = await together(_unreachable(host, units[host], folders[host]) for host in folders)
-    return [each for several in found + ports for each in several] + list(_clashes(folders))
+    turns = asyncio.Semaphore(os.cpu_count() or 1)
+
+    async def look(host: str) -> list[Problem]:
+        async with turns:
+            return await _look(host, units[host], folders[host])
+
+    found = await together(look(host) for host in folders)
+    return [each for several in found for each in several] + list(_clashes(folders))
 
 
-async def _refusals(host: str, folder: ComposeFolder) -> list[Problem]:
+async def _look(host: str, unit: ComposeUnit, folder: ComposeFolder) -> list[Problem]:
     try:
-        await folder.unit()
+        known = (await folder.unit()).project
     except BackendRefused as refusal:
         return [(host, "composeDir", " ".join(refusal.reason.detail.split()))]
-    return []
-
-
-async def _unreachable(host: str, unit: ComposeUnit, folder: ComposeFolder) -> list[Problem]:
-    """Whether nothing will listen at a service's port. Its front may be no part of the service,
-    so the whole file counts."""
     where = unit.host, unit.port
-    if folder.known is None or not is_loopback(unit.host):
+    if not is_loopback(unit.host):  # of another machine nothing is known
         return []
-    known = folder.known.project
-    try:
+    try:  # the front may be no part of the service: the whole file counts
         if known.may_listen(*where) or (await folder.whole()).may_listen(*where):
             return []
     except ComposeFailed:  # what is not active need not be in order
@@ -60,16 +60,15 @@ async def _unreachable(host: str, unit: ComposeUnit, folder: ComposeFolder) -> l
 
 
 def _clashes(folders: Mapping[str, ComposeFolder]) -> Iterator[Problem]:
-    """Different folders that make containers of the same names: each would replace the other's."""
+    """Different folders that make one project: each may take the other's containers for its own,
+    or for leftovers, and replace or remove them."""
     for (one, first), (other, second) in combinations(folders.items(), 2):
         if first.known is None or second.known is None or first.path.samefile(second.path):
             continue
-        same_project = first.known.project.name == second.known.project.name
-        shared = sorted(set(first.known.services) & set(second.known.services))
-        if same_project and shared:
+        project = first.known.project.name
+        if project == second.known.project.name:
             reason = (
-                f"{first.path} and {second.path} make the same containers: both are a project"
-                f" {first.known.project.name} with {', '.join(shared)}; give one of them another"
-                " name (`name:` in its Compose file)"
+                f"{first.path} and {second.path} are both a project {project}; give one of them"
+                " another name (`name:` in its Compose file)"
             )
-            yield from ((name, "composeDir", reason) for name in (one, other))
+            yield from ((host, "composeDir", reason) for host in (one, other))

@@ -22,22 +22,23 @@ def unit(folder: Path, text: str = APP, containers: tuple[str, ...] | None = Non
     return ComposeUnit(folder, containers, "127.0.0.1", 8001)
 
 
-async def test_two_folders_that_make_the_same_containers_are_told_with_both_paths(
-    tmp_path: Path,
+@pytest.mark.parametrize("other", [APP, APP.replace("app:", "web:")])
+async def test_two_folders_that_are_one_project_are_told_with_both_paths(
+    tmp_path: Path, other: str
 ) -> None:
     a, b = tmp_path / "a" / "docker", tmp_path / "b" / "docker"
-    found = await problems({"a": unit(a), "b": unit(b), "c": unit(tmp_path / "c")})
+    found = await problems({"a": unit(a), "b": unit(b, other), "c": unit(tmp_path / "c")})
     assert [(name, key) for name, key, _ in found] == [("a", "composeDir"), ("b", "composeDir")]
     assert all(str(a) in reason and str(b) in reason for _, _, reason in found)
-    assert "project docker with app" in found[0][2]
+    assert "a project docker;" in found[0][2]
 
 
-async def test_other_services_another_name_or_the_same_folder_do_not_clash(tmp_path: Path) -> None:
+async def test_another_name_or_the_same_folder_does_not_clash(tmp_path: Path) -> None:
     a, b, c = (tmp_path / each / "docker" for each in "abc")
     units = {
         "a": unit(a),
         "again": unit(a),
-        "b": unit(b, f"services: {{web: {ON_HOST}}}\n"),
+        "b": unit(b, "name: another\n" + APP),
         "c": unit(c, "name: other\n" + APP),
     }
     (tmp_path / "link").symlink_to(a)
