@@ -22,6 +22,9 @@ VARIABLE = "AUTOSTART_PROXY_UNIT"
 
 _ASSIGNMENT = f"{VARIABLE}=".encode()
 
+_EXECUTION_SECONDS = 0.02
+"""How long the kernel takes to put one program in another's place, and more."""
+
 _KILL_SECONDS = 5.0
 """How long a killed process may take to vanish: the kernel may be waiting for its disk."""
 
@@ -158,7 +161,7 @@ async def end(find: Callable[[], Awaitable[list[Seen]]], grace_seconds: float) -
     gently, roughly = (signal.SIGTERM, signal.SIGCONT), (signal.SIGKILL,)
     for signals, seconds in ((gently, grace_seconds), (roughly, _KILL_SECONDS)):
         limit = loop.time() + seconds
-        while left := await find():
+        while left := await find() or await _find_again(find):
             if signals is roughly:
                 killed += left
             try:
@@ -169,6 +172,13 @@ async def end(find: Callable[[], Awaitable[list[Seen]]], grace_seconds: float) -
         else:
             return killed
     raise Survived(", ".join(map(str, left)))
+
+
+async def _find_again(find: Callable[[], Awaitable[list[Seen]]]) -> list[Seen]:
+    """Look a second time before believing that nothing is left: what was started while /proc was
+    read was not in it, and a process that is just executing a program has no environment."""
+    await asyncio.sleep(_EXECUTION_SECONDS)
+    return await find()
 
 
 def _set(future: asyncio.Future[None]) -> None:
