@@ -16,7 +16,8 @@ class FaultySocket:
     Attributes:
         mute: accept and never answer.
         cut_events_at_once: break off every event stream before it begins.
-        asked: the request lines seen, such as "GET /_ping HTTP/1.1".
+        asked: the first request lines of all connections, such as "GET /_ping HTTP/1.1".
+        heads: the heads of all requests.
     """
 
     def __init__(self, path: Path) -> None:
@@ -24,6 +25,7 @@ class FaultySocket:
         self.mute = False
         self.cut_events_at_once = False
         self.asked: list[str] = []
+        self.heads: list[bytes] = []
         self._instead: list[tuple[str, bytes | None]] = []
         self._server: asyncio.Server | None = None
         self._open: dict[asyncio.Task[None], str] = {}
@@ -57,6 +59,11 @@ class FaultySocket:
         """Give the next matching request this answer; None: half of the engine's."""
         self._instead.append((pattern, answer))
 
+    def _hear(self, data: bytes) -> None:
+        """Take note of what a client says later on; it begins no request before an answer."""
+        if re.match(rb"[A-Z]+ /\S* HTTP/1\.1\r\n", data):
+            self.heads.append(data.partition(b"\r\n\r\n")[0])
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
@@ -66,6 +73,7 @@ class FaultySocket:
             line = head.partition(b"\r\n")[0].decode()
             self._open[task] = line
             self.asked.append(line)
+            self.heads.append(head)
             if self.mute:
                 await asyncio.sleep(3600)
             if self.cut_events_at_once and "/events" in line:
@@ -75,7 +83,7 @@ class FaultySocket:
                     del self._instead[index]
                     writer.write(answer if answer is not None else await _half(head))
                     return
-            await _relay(head, reader, writer)
+            await _relay(head, reader, writer, self._hear)
         except (asyncio.CancelledError, asyncio.IncompleteReadError, OSError):
             return
         finally:
@@ -91,21 +99,29 @@ async def _half(head: bytes) -> bytes:
     return whole[: -len(whole) // 3]
 
 
-async def _relay(head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _relay(
+    head: bytes,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    hear: Callable[[bytes], None],
+) -> None:
     from_engine, to_engine = await asyncio.open_unix_connection(ENGINE_SOCKET)
     to_engine.write(head)
     try:
         async with asyncio.TaskGroup() as both:
-            both.create_task(_pump(reader, to_engine))
-            both.create_task(_pump(from_engine, writer))
+            both.create_task(_pump(reader, to_engine, hear))
+            both.create_task(_pump(from_engine, writer, lambda data: None))
     except* OSError:
         pass
     finally:
         to_engine.transport.abort()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _pump(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, hear: Callable[[bytes], None]
+) -> None:
     while data := await reader.read(65536):
+        hear(data)
         writer.write(data)
         await writer.drain()
     if writer.can_write_eof():
