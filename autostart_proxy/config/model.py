@@ -82,7 +82,7 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
     profiles: values.Profiles = Field(
         default=(),
         description="The profiles of the Compose file that are active. Empty: what COMPOSE_PROFILES"
-        " in its .env says.",
+        " says, in the proxy's environment or in the folder's .env.",
         examples=[["gpu"]],
     )
     command: values.Command | None = Field(

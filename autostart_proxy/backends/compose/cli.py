@@ -33,7 +33,6 @@ _CHUNK_BYTES = 65536
 _OF_ONE_PROJECT = (
     "COMPOSE_FILE",
     "COMPOSE_PROJECT_NAME",
-    "COMPOSE_PROFILES",
     "COMPOSE_ENV_FILES",
     "DOCKER_CONTEXT",
 )
@@ -54,7 +53,7 @@ class Compose:
 
     Args:
         folder: where to run it.
-        profiles: those to activate; none: what the folder's `.env` says.
+        profiles: those to activate; none: what COMPOSE_PROFILES says, in the environment or `.env`.
         docker_host: the engine, so that Compose never asks another one than we do.
         service: for its lines in the log.
     """

@@ -219,6 +219,19 @@ class TestProfiles:
         assert await stack.starts(since) == ["gpu"]
         assert await stack.containers() == [f"{stack.name}-gpu-1"]
 
+    async def test_so_are_those_of_the_environment_which_is_stronger(
+        self, stack: Stack, service: Start, port: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        stack.write(
+            cpu=program(SLEEPS) | {"profiles": ["cpu"]},
+            gpu=SERVE | published(port) | {"profiles": ["gpu"]},
+        )
+        stack.write_text(".env", "COMPOSE_PROFILES=cpu\n")
+        monkeypatch.setenv("COMPOSE_PROFILES", "gpu")
+        monkeypatch.setenv("COMPOSE_FILE", "/nowhere.yml")
+        assert await get(await service().start(ignore))
+        assert await stack.containers() == [f"{stack.name}-gpu-1"]
+
     async def test_the_profiles_that_the_configuration_names_are_active_instead(
         self, stack: Stack, service: Start, port: int
     ) -> None:
