@@ -80,7 +80,7 @@ class ProcessBackend:
         self._mark = Mark.new(unit.host, unit.port)
         self._program: _Program | None = None
         self._watchers: set[asyncio.Event] = set()
-        self._orphans_told: set[Seen] = set()
+        self._orphans_told: set[tuple[int, int]] = set()
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
         """Start the command unless it runs; see `Backend.start`.
@@ -176,12 +176,13 @@ class ProcessBackend:
         return found
 
     def _tell_orphans(self, orphans: set[Seen]) -> None:
-        if new := orphans - self._orphans_told:
+        new = [each for each in orphans if (each.pid, each.born) not in self._orphans_told]
+        if new:
             _log.warning(
                 "left over from a proxy that was killed: ends with the idle time or the next start",
                 extra={"service": self._host, "processes": sorted(map(str, new))},
             )
-        self._orphans_told |= new
+        self._orphans_told.update((each.pid, each.born) for each in new)
 
     async def _until_replaced(self) -> None:
         """Wait for the end of another backend's command of this proxy: it is being retired."""
