@@ -19,6 +19,7 @@ from autostart_proxy.relay.peers import Lease
 from autostart_proxy.relay.server import Server
 from autostart_proxy.relay.upstream import Address
 from autostart_proxy.status import ServiceStatus
+from autostart_proxy.wire.heads import HEAD_LIMIT_BYTES
 from tests.fakes import logging_journal
 
 PATIENCE_SECONDS = 10.0
@@ -149,7 +150,9 @@ class ScriptedUpstream:
         self.port = 0
 
     async def __aenter__(self) -> Self:
-        self.server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, backlog=1024)
+        self.server = await asyncio.start_server(
+            self._accept, "127.0.0.1", self.port, backlog=1024, limit=2 * HEAD_LIMIT_BYTES
+        )
         self.port = self.server.sockets[0].getsockname()[1]
         return self
 
