@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -176,6 +177,15 @@ def test_a_key_is_needed_and_docker_finds_it_healthy_all_the_same(image: str) ->
         logs = subprocess.run(["docker", "logs", container.name], capture_output=True).stderr
         assert b"status=401" in logs
         assert b"s3cret" not in logs
+
+
+def test_its_log_has_the_times_of_the_zone_that_is_asked_for(image: str) -> None:
+    with running(image, "--env", "TZ=Asia/Kabul") as container:
+        [first, *_] = subprocess.run(
+            ["docker", "logs", container.name], capture_output=True, text=True
+        ).stderr.splitlines()
+        logged = datetime.fromisoformat(first[:19] + "+04:30")
+        assert abs(datetime.now(UTC) - logged) < timedelta(minutes=5)
 
 
 SMALL_DISK = ("--tmpfs", "/var/tmp/uploads:size=8m,uid=10001")

@@ -63,12 +63,3 @@ def test_the_openai_client(running: Program, folder: Path) -> None:
 def test_a_bot(running: Program, folder: Path) -> None:
     script = here(BOT, running) + "\nprint(transcript(open('speech.wav', 'rb').read()))"
     assert output_of([sys.executable, "-c", script], folder) == f"{ENGLISH.text}\n"
-
-
-def test_every_setting_is_documented() -> None:
-    from faster_whisper_engine.settings import EngineSettings
-
-    for name, field in EngineSettings.model_fields.items():
-        alias = field.validation_alias
-        choices = getattr(alias, "choices", [alias or name.upper()])
-        assert f"`{choices[0]}`" in README, choices[0]

@@ -20,7 +20,6 @@ import pytest
 import webvtt
 from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
-from whisperx_engine.settings import WhisperXSettings
 
 from tests.speech.dialogues import DIALOGUES, Cast, Dialogue, dialogue
 from tests.speech.synthesis import Speech, write_wav
@@ -309,14 +308,6 @@ def test_the_readmes_program_works(http: httpx.Client, tmp_path: Path) -> None:
     (tmp_path / "speech.wav").write_bytes(sample("demo.wav"))
     said = output_of([sys.executable, "-c", here(PROGRAM, http)], tmp_path)
     assert re.fullmatch(r"  0\.7\d SPEAKER_\d\d: Hello world\.", said.splitlines()[0])
-
-
-def test_the_readme_names_every_setting_of_its_own() -> None:
-    for name, field in WhisperXSettings.model_fields.items():
-        alias = field.validation_alias
-        choices = getattr(alias, "choices", [alias or name.upper()])
-        if str(choices[0]).startswith(("WHISPERX", "HF_")):
-            assert f"`{choices[0]}`" in README, choices[0]
 
 
 def here(text: str, http: httpx.Client) -> str:
