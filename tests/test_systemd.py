@@ -1,4 +1,4 @@
-"""The shipped unit, as systemd itself reads it."""
+"""The shipped units, as systemd itself reads them."""
 
 from __future__ import annotations
 
@@ -10,37 +10,40 @@ from pathlib import Path
 
 import pytest
 
-UNIT = Path(__file__).parent.parent / "systemd" / "docker-autostart.service"
+FOLDER = Path(__file__).parent.parent / "systemd"
+UNIT = FOLDER / "docker-autostart.service"
+SPEECH = FOLDER / "faster-whisper.service"
 
 
-def settings() -> dict[str, list[str]]:
+def settings(unit: Path = UNIT) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
-    for key, value in re.findall(r"^([A-Z]\w+)=(.*)$", UNIT.read_text(), re.MULTILINE):
+    for key, value in re.findall(r"^([A-Z]\w+)=(.*)$", unit.read_text(), re.MULTILINE):
         found.setdefault(key, []).append(value)
     return found
 
 
-@pytest.fixture
-def analyze(tmp_path: Path) -> list[str]:
+@pytest.fixture(params=[UNIT, SPEECH], ids=lambda unit: str(unit.stem))
+def analyze(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """A call of systemd-analyze, but for the verb; and beside it the unit with a real program."""
     program = shutil.which("systemd-analyze")
     if program is None:
         pytest.skip("there is no systemd-analyze command")
-    [start] = settings()["ExecStart"]
-    text = UNIT.read_text().replace(start.split()[0], sys.executable)
-    (tmp_path / UNIT.name).write_text(text)
-    return [program, str(tmp_path / UNIT.name)]
+    unit: Path = request.param
+    [start] = settings(unit)["ExecStart"]
+    text = unit.read_text().replace(start.split()[0], sys.executable)
+    (tmp_path / unit.name).write_text(text)
+    return [program, str(tmp_path / unit.name)]
 
 
-def test_systemd_finds_nothing_wrong_with_the_unit(analyze: list[str]) -> None:
+def test_systemd_finds_nothing_wrong_with_a_unit(analyze: list[str]) -> None:
     program, unit = analyze
     done = subprocess.run([program, "verify", "--man=no", unit], capture_output=True, text=True)
     # Other units of the machine are none of our business.
-    ours = [line for line in done.stderr.splitlines() if UNIT.name in line]
+    ours = [line for line in done.stderr.splitlines() if Path(unit).name in line]
     assert ours == []
 
 
-def test_the_unit_gives_the_proxy_little_to_do_harm_with(analyze: list[str]) -> None:
+def test_a_unit_gives_its_program_little_to_do_harm_with(analyze: list[str]) -> None:
     program, unit = analyze
     done = subprocess.run(
         [program, "security", "--offline=true", "--threshold=20", unit],
@@ -63,6 +66,7 @@ def calls_of(program: str, group: str) -> set[str]:
     return plain.union(*(calls_of(program, each) for each in inner))
 
 
+@pytest.mark.parametrize("analyze", [UNIT], indirect=True)
 def test_of_privileged_calls_the_unit_allows_but_the_one_that_setpriv_makes(
     analyze: list[str],
 ) -> None:

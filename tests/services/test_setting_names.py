@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from faster_whisper_engine.settings import EngineSettings
+from faster_whisper_engine.settings import FasterWhisperSettings
 from pydantic import AliasChoices
 from speech_service.contract.settings import Settings
 from whisperx_engine.settings import WhisperXSettings
@@ -86,7 +86,7 @@ class Shipped:
         return folder
 
 
-PLAIN = Shipped(SERVICES / "faster-whisper", EngineSettings)
+PLAIN = Shipped(SERVICES / "faster-whisper", FasterWhisperSettings)
 ALIGNED = Shipped(SERVICES / "whisperx", WhisperXSettings)
 
 engines = pytest.mark.parametrize("engine", [PLAIN, ALIGNED], ids=lambda each: each.folder.name)

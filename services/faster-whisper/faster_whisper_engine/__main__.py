@@ -1,4 +1,4 @@
-"""`python -m faster_whisper_engine`: serve on UVICORN_HOST and UVICORN_PORT."""
+"""`python -m faster_whisper_engine`: serve on UVICORN_HOST and UVICORN_PORT, and on older ports."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ def run() -> int:
         from speech_service.http.server import main
 
         from .app import create
-        from .settings import EngineSettings
-    return main(EngineSettings, create)
+        from .settings import FasterWhisperSettings
+    return main(FasterWhisperSettings, create)
 
 
 if __name__ == "__main__":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from faster_whisper_engine.settings import ComputeType, Device, EngineSettings
+from faster_whisper_engine.settings import ComputeType, Device, EngineSettings, Threads
 from pydantic import AliasChoices, Field
 
 
-def _names(name: str) -> AliasChoices:
-    return AliasChoices(f"WHISPERX__{name}", f"WHISPERX_{name}")
+def _names(name: str, *others: str) -> AliasChoices:
+    return AliasChoices(f"WHISPERX__{name}", f"WHISPERX_{name}", *others)
 
 
 class WhisperXSettings(EngineSettings):
@@ -26,7 +26,9 @@ class WhisperXSettings(EngineSettings):
     compute_type: ComputeType = Field(
         default=ComputeType.DEFAULT, validation_alias=_names("COMPUTE_TYPE")
     )
-    cpu_threads: int = Field(default=0, ge=0, validation_alias=_names("CPU_THREADS"))
+    cpu_threads: Threads = Field(
+        default=0, validation_alias=_names("CPU_THREADS", "OMP_NUM_THREADS")
+    )
     num_workers: int = Field(default=1, ge=1, validation_alias=_names("NUM_WORKERS"))
     ttl: float = Field(default=300.0, ge=-1, validation_alias=_names("TTL"))
     batch_size: int = Field(default=0, ge=0, le=256, validation_alias=_names("BATCH_SIZE"))

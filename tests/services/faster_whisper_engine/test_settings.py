@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from faster_whisper_engine.settings import EngineSettings
+from faster_whisper_engine.settings import EngineSettings, FasterWhisperSettings
 from speech_service.contract.settings import BadSettings, read_environment
 
 
@@ -26,6 +26,32 @@ def test_old_and_new_names_work(monkeypatch: pytest.MonkeyPatch) -> None:
     assert read_environment(EngineSettings).model == "tiny"
     monkeypatch.setenv("WHISPER__MODEL", "base")
     assert read_environment(EngineSettings).model == "base"
+
+
+def test_the_names_of_other_servers_count_where_ours_are_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("FASTERWHISPER_MODEL", "tiny")
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    settings = read_environment(EngineSettings)
+    assert (settings.model, settings.cpu_threads) == ("tiny", 3)
+    monkeypatch.setenv("WHISPER__MODEL", "base")
+    monkeypatch.setenv("WHISPER__CPU_THREADS", "1")
+    settings = read_environment(EngineSettings)
+    assert (settings.model, settings.cpu_threads) == ("base", 1)
+
+
+def test_of_openmps_list_the_outermost_level_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert read_environment(EngineSettings).cpu_threads == 4
+
+
+def test_older_ports_are_those_that_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert read_environment(FasterWhisperSettings).older_ports == frozenset()
+    monkeypatch.setenv("HTTP_PORT", "8080")
+    assert read_environment(FasterWhisperSettings).older_ports == {8080}
+    monkeypatch.setenv("PORT_WHISPERLIVE", "5050")
+    assert read_environment(FasterWhisperSettings).older_ports == {5050, 8080}
 
 
 def test_no_worker_is_without_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,12 +89,14 @@ def test_an_empty_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> N
         ("PRELOAD_MODELS", "tiny"),
         ("DEFAULT_LANGUAGE", "xx"),
         ("UVICORN_PORT", "99999"),
+        ("HTTP_PORT", "0"),
+        ("PORT_WHISPERLIVE", "x"),
     ],
 )
 def test_a_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     with pytest.raises(BadSettings, match=f"^{name}: "):
-        read_environment(EngineSettings)
+        read_environment(FasterWhisperSettings)
 
 
 def test_bad_settings_end_the_program_with_one_line_each() -> None:

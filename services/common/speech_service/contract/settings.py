@@ -74,6 +74,11 @@ class Settings(BaseSettings):
         """Transcriptions that run at the same time: no worker stays without one."""
         return max(self.max_jobs, self.num_workers)
 
+    @property
+    def older_ports(self) -> frozenset[int]:
+        """Ports that an older server listened on, opened beside `port`; it said `healthy` there."""
+        return frozenset()
+
 
 S = TypeVar("S", bound=Settings)
 

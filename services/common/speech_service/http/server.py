@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -17,13 +19,45 @@ from ..contract.engine import WORKER_THREADS
 from ..contract.settings import BadSettings, S, read_environment
 from ..process import logs
 
+log = logging.getLogger(__name__)
+
 
 class Server(uvicorn.Server):
-    """A uvicorn server that exits with 0 after a SIGTERM.
+    """A uvicorn server that may listen on several ports, and exits with 0 after a SIGTERM.
 
     Uvicorn raises the signal again once it has shut down, so that a supervisor sees a kill; here
     an orderly end is the expected one.
+
+    Args:
+        config: of uvicorn; its port is the first one.
+        ports: further ones, on the same addresses.
     """
+
+    def __init__(self, config: uvicorn.Config, ports: Collection[int] = ()) -> None:
+        super().__init__(config)
+        self._ports = ports
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Open all ports; a further one that is taken ends the program as the first does."""
+        await super().startup(sockets)
+        for port in self._ports:
+            try:
+                self.servers.append(
+                    await asyncio.get_running_loop().create_server(
+                        self._protocol, self.config.host, port, backlog=self.config.backlog
+                    )
+                )
+            except OSError as error:
+                log.error("%s", error)
+                await self.lifespan.shutdown()
+                sys.exit(1)
+            log.info("also listening", extra={"port": port})
+
+    def _protocol(self) -> asyncio.Protocol:
+        """Return what serves one connection, as uvicorn makes it for its own port."""
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+        )
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -62,7 +96,7 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
         access_log=False,
         server_header=False,
     )
-    server = Server(config)
+    server = Server(config, settings.older_ports - {settings.port})
     server.run()
     status = 0 if server.started else 1
     if any(thread.name.startswith(WORKER_THREADS) for thread in threading.enumerate()):

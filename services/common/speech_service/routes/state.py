@@ -33,7 +33,13 @@ _HEALTH: dict[int | str, dict[str, Any]] = {
 
 @router.get("/health", summary="Whether the process is alive", responses=_HEALTH)
 async def health(request: Request, service: Service) -> Response:
-    """Answer `OK` at once, loading or not; with `Accept: application/json` an object."""
+    """Answer `OK` at once, loading or not; with `Accept: application/json` an object.
+
+    On a port of the older server (PORT_WHISPERLIVE, HTTP_PORT) the answer is that server's.
+    """
+    _, port = request.scope.get("server") or ("", None)
+    if port in service.settings.older_ports:
+        return JSONResponse({"status": "healthy"})
     if "application/json" not in request.headers.get("accept", ""):
         return PlainTextResponse("OK")
     return JSONResponse(
