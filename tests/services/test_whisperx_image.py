@@ -8,10 +8,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import httpx
@@ -21,6 +18,7 @@ from tests.ports import free_port
 
 from .fake_hub import FakeHub, serving
 from .harness import wait_until
+from .package_index import package_index
 from .test_faster_whisper import ALL
 from .whisperx import CONFINED, SHIPPED, build, docker, models
 
@@ -189,23 +187,11 @@ def test_models_of_ones_own_come_from_another_image(folder: Path) -> None:
         assert docker("run", "--rm", image, "find", "/models", "-type", "f") == ""
 
 
-def test_torch_comes_from_the_index_that_is_named(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    class Index(SimpleHTTPRequestHandler):
-        def log_request(self, *_: object) -> None:
-            asked.append(self.path)
-
-    handler = partial(Index, directory=str(tmp_path))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as index:
-        thread = Thread(target=index.serve_forever)
-        thread.start()
-        address = f"http://127.0.0.1:{index.server_address[1]}/cpu"
-        built = compose_build("whisperx-engine:unbuilt", "host", TORCH_INDEX=address)
-        index.shutdown()
-        thread.join()
+def test_torch_comes_from_the_index_that_is_named() -> None:
+    with package_index() as index:
+        built = compose_build("whisperx-engine:unbuilt", "host", TORCH_INDEX=f"{index.address}/cpu")
     assert built.returncode != 0
-    assert asked[0] == "/cpu/torch/"
+    assert "/cpu/torch/" in index.asked
 
 
 def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, folder: Path) -> None:
