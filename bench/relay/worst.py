@@ -19,6 +19,7 @@ from bench.relay.proxies import HOST
 
 BLOCK_BYTES = 256 * 1024
 SLOW_READERS = 300
+UNREAD_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,10 @@ class Flood:
                     self._connect()
 
     def _connect(self) -> None:
-        line = socket.create_connection(("127.0.0.1", self._port))
+        line = socket.socket()
+        if not self._case.reads:  # as far away, the kernel takes little
+            line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, UNREAD_BYTES)
+        line.connect(("127.0.0.1", self._port))
         line.setblocking(False)
         self._unsent[line] = memoryview(self._first or self._case.again)
         reads = selectors.EVENT_READ if self._case.reads else 0
