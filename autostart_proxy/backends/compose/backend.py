@@ -248,7 +248,7 @@ class ComposeBackend:
         try:
             return await self._read_compose_file()
         except BackendRefused as refusal:
-            if self._misconfigured != told:
+            if self._misconfigured != told and not any(missing(self._wanted)):  # that is told
                 facts = {"service": self._host, "reason": str(refusal)}
                 _log.warning("Compose file not understood", extra=facts)
         containers = await self._view.made_from_folder()

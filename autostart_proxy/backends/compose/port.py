@@ -34,7 +34,7 @@ class Port:
 
     async def is_taken(self, containers: Collection[Container]) -> bool:
         """Whether somebody listens there though nothing of the service runs that could."""
-        if any(self._may_listen(each) for each in containers):
+        if any(each.runs and self._may_listen(each) for each in containers):
             return False
         if is_loopback(self.host) and not self._client.is_local:
             return False  # who listens here says nothing of the machine where the engine is
@@ -74,11 +74,12 @@ class Port:
     def check_publication(self, containers: Collection[Container]) -> None:
         """Refuse what is published, but certainly not here.
 
+        Args:
+            containers: those that run; or, before they are started, all.
         Raises:
             BackendRefused: with the ports that are published instead.
         """
-        running = [each for each in containers if each.runs]
-        if not is_loopback(self.host) or any(self._may_listen(each) for each in running):
+        if not is_loopback(self.host) or any(map(self._may_listen, containers)):
             return
         for elsewhere in self._elsewhere(containers):
             wrong = f"nothing of the service listens on {self}: {elsewhere}; correct proxyPort"
@@ -101,9 +102,9 @@ class Port:
             raise BackendRefused(await self.in_use(containers))
 
     def _may_listen(self, container: Container) -> bool:
-        """Whether it may be this container that listens: it publishes the port, or its network
-        is not its own, so that what it publishes says nothing."""
-        return container.runs and (
+        """Whether it may be this container that listens once it runs: it publishes the port, or
+        its network is not its own, so that what it publishes says nothing."""
+        return (
             container.publishes(self.host, self.number)
             or container.network_mode == "host"
             or bool(container.lender)

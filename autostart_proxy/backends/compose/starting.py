@@ -114,6 +114,7 @@ class Starter:
                     before, seen = seen, await self._prepare(unit, seen)
                     changed = changed or seen is not before
                 if not prepared:
+                    self._port.check_publication(self._candidates(unit, seen))
                     prepared = True
                     launched()
                 seen = await self._bring_up(unit, seen, unit.for_compose(seen, changed=changed))
@@ -125,7 +126,8 @@ class Starter:
                 seen = await self._undisturbed(unit)
                 if isinstance(trouble, _Unstartable):
                     seen = await self._replace(unit, trouble.container, seen)
-        self._port.check_publication(self._candidates(unit, seen))
+        running = [each for each in self._candidates(unit, seen) if each.runs]
+        self._port.check_publication(running)
         return seen
 
     # Others at work.

@@ -553,3 +553,21 @@ class TestDeath:
                 await backend.stop(1)
             assert await stack.containers() == [], "nothing useless is left behind"
         assert await get(await backend.start(ignore))
+
+
+async def test_a_file_that_makes_no_sense_is_told_once_by_its_service(
+    stack: Stack, service: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    def told() -> list[str]:
+        words = "Compose file not understood"
+        return [vars(each)["service"] for each in caplog.records if each.message == words]
+
+    backend = service()
+    assert (await backend.observe()).misconfigured
+    assert told() == [], "what is missing is told where the configuration is read"
+    stack.write_text("compose.yaml", "services: [")
+    for _ in range(2):
+        assert "did not find expected node" in (await backend.observe()).misconfigured
+    assert told() == ["test.example"]
+    stack.write_text("compose.yaml", "services: {app: {image: x}}")
+    assert (await backend.observe()).misconfigured == ""

@@ -149,6 +149,7 @@ class TestOnDocker:
         reason = await refusal_of(service())
         assert isinstance(reason, Misconfigured)
         assert f"publishes 127.0.0.1:{elsewhere}" in reason.detail
+        assert await stack.status("app") == "created", "it would only have to be stopped again"
 
     async def test_whoever_listens_where_a_service_should_is_told_with_where_it_does(
         self, stack: Stack, service: Start, port: int
