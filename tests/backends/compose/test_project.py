@@ -102,6 +102,24 @@ class TestReading:
         config = {"name": "p", "services": {"app": {"profiles": ["gpu"]}}}
         assert Project.from_config(config, {}).unit(None).services == ("app",)
 
+    @pytest.mark.parametrize(
+        ("keys", "may"),
+        [
+            ({}, False),
+            ({"ports": [{"published": "8002", "protocol": "tcp"}]}, False),
+            ({"ports": [{"published": "8001", "protocol": "udp"}]}, False),
+            ({"ports": [{"published": "8000-8002", "protocol": "tcp"}]}, True),
+            ({"network_mode": "host"}, True),
+            ({"network_mode": "container:gateway"}, True),
+            ({"network_mode": "service:vpn"}, False),
+        ],
+    )
+    def test_it_may_be_reached_where_the_file_says_or_does_not_say(
+        self, keys: dict[str, Any], may: bool
+    ) -> None:
+        project = Project.from_config({"name": "p", "services": {"app": keys, "vpn": {}}}, {})
+        assert project.may_listen("127.0.0.1", 8001) is may
+
     def test_optional_dependencies_belong_where_compose_left_them_in(self) -> None:
         depends_on = {
             "extra": {"condition": "service_started", "required": False},
