@@ -50,7 +50,7 @@ async def test_a_missing_folder_is_refused_and_is_there_once_it_is_made(
     reason = await refusal_of(backend)
     assert isinstance(reason, Misconfigured)
     assert f"{tmp_path / 'moved'}: there is no such" in reason.detail
-    assert await backend.observe() == Observation(running=False)
+    assert await backend.observe() == Observation(running=False, misconfigured=reason.detail)
     await backend.stop(None)
     stack.write(app=program(SLEEPS))
     (tmp_path / "moved").symlink_to(stack.folder)
@@ -104,7 +104,9 @@ async def test_a_file_that_becomes_right_is_read_again(
     (stack.folder / "docker-compose.yml").write_text("services: [")
     backend = service()
     async with watching(backend) as seen:
-        assert await anext(seen) == Observation(running=False)
+        first = await anext(seen)
+        assert (first.running, first.exit, first.remains) == (False, None, False)
+        assert "did not find expected node" in first.misconfigured
         await refusal_of(backend)
         stack.write(app=program(programs.gentle()) | published(port))
         await backend.start(ignore)
