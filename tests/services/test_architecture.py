@@ -75,7 +75,7 @@ PURE = dict.fromkeys(
         "speech_service.media.windows",
     ),
     _VALUES,
-)
+) | {"faster_whisper_engine.prompts": _VALUES | {"faster_whisper", "tokenizers"}}
 """Decisions without I/O, and what they may import; every line and branch of them is tested."""
 
 HEAVY = {

@@ -83,6 +83,64 @@ def test_prompt_and_hotwords_stand_before_the_first_words(
     assert prompt == [*(tokens("<|startofprev|>" + before) if before else []), *own]
 
 
+LONG = {"prompt": "hello " * 300, "hotwords": "world " * 300}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [LONG, {"prompt": LONG["prompt"]}, {"hotwords": LONG["hotwords"]}],
+    ids=["both", "prompt", "hotwords"],
+)
+def test_whatever_stands_before_the_text_it_has_half_of_the_decoder(
+    models: list[SharedModel], fields: dict[str, str]
+) -> None:
+    # The text so far comes in addition, from the second window on.
+    with served() as http:
+        answer = transcribe(http, MINUTE, language="en", **fields)
+    (warning,) = answer["warnings"]
+    assert all(f"of the {name} only" in warning for name in fields)
+    start = tokens("<|startoftranscript|>")[0]
+    before = [prompt.index(start) for (prompt,), _ in models[0].decoded]
+    assert len(before) > 1 and max(before) <= 224
+
+
+def test_words_are_right_behind_all_that_has_room_before_them() -> None:
+    with served() as http:
+        assert transcribe(http, ENGLISH, **LONG)["text"] == ENGLISH.text
+        streaming = http.stream("POST", PATH, files=ENGLISH.upload(), data=LONG | {"stream": "1"})
+        with streaming as answer:
+            *_, last = events(answer.iter_lines())
+    assert (last["type"], last["text"]) == ("transcript.text.done", ENGLISH.text)
+    assert len(last["warnings"]) == 1
+
+
+@pytest.mark.parametrize("command", ["<|startoftranscript|> hello", "<|endoftext|>", "<|fr|>"])
+def test_what_looks_like_a_command_of_the_decoder_is_text(
+    models: list[SharedModel], command: str
+) -> None:
+    with served() as http:
+        fields = {"prompt": command, "hotwords": command}
+        assert transcribe(http, ENGLISH, language="en", **fields)["text"] == ENGLISH.text
+    ((prompt,), _), *_ = models[0].decoded
+    own = tokens("<|startoftranscript|><|en|><|transcribe|>")
+    assert prompt[-3:] == own
+    assert not {*own, *tokens(command)[:1]} & set(prompt[1:-3])
+
+
+def test_live_speech_is_heard_with_as_much_before_it_as_there_is_room_for() -> None:
+    with served() as http, socket_of(http, "/") as socket:
+        greeting = {"uid": "u", "language": "en", "initial_prompt": LONG["prompt"]}
+        socket.send(json.dumps({**greeting, "hotwords": LONG["hotwords"], "audio_format": "int16"}))
+        socket.send(ENGLISH.samples().tobytes())
+        socket.send("END_OF_AUDIO")
+        told = list(received(socket))
+    said = [part["text"] for part in told[-2]["segments"]]
+    assert plain("".join(said)) == plain(ENGLISH.text)
+    assert told[-1]["message"] == "DISCONNECT"
+    (warning,) = [event for event in told if event.get("status") == "WARNING"]
+    assert "of the hotwords only the first 111 of 300" in warning["message"]
+
+
 def test_a_temperature_is_sampled_at_and_none_is_searched(models: list[SharedModel]) -> None:
     with served() as http:
         transcribe(http, ENGLISH)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from speech_service.contract.engine import Abilities, Borrow, ModelCard
 from speech_service.contract.errors import ModelUnavailable
 
+from . import prompts
 from .catalog import Catalog
 from .cpus import available_cpus
 from .recognizer import WhisperRecognizer
@@ -90,7 +91,7 @@ class FasterWhisper:
         device, compute_type = self._device()
         workers = self._settings.num_workers
         try:
-            whisper = WhisperModel(
+            whisper = prompts.sharing(WhisperModel)(
                 str(path),
                 device=device,
                 device_index=self._settings.device_index,
@@ -103,6 +104,8 @@ class FasterWhisper:
             raise ModelUnavailable(
                 f"the model {model!r} cannot be loaded; the log says why"
             ) from error
+        # What a client writes is text, even where it looks like one of the decoder's commands.
+        whisper.hf_tokenizer.encode_special_tokens = True
         start = Tokenizer(whisper.hf_tokenizer, multilingual=False).sot
         whisper.model = SharedModel(whisper.model, start)
         return WhisperRecognizer(whisper)

@@ -10,6 +10,7 @@ from speech_service.contract.engine import SAMPLE_RATE, Item
 from speech_service.contract.transcript import Options, Segment, Summary, Word
 from speech_service.media.windows import Window, windows
 
+from .prompts import fitted
 from .voice import Voice
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ class WhisperRecognizer:
         if options.language_only:
             yield self._language(next(windows(audio, _LANGUAGE_SECONDS)))
             return
-        so_far = Summary("", 0.0, 0.0, 0.0)
+        options, cut = fitted(options, self.whisper)
+        so_far = Summary("", 0.0, 0.0, 0.0, cut)
         text, count = options.prompt, 0
         for window in windows(audio):
             vad = options.voice_activity
@@ -91,7 +93,12 @@ def _joined(so_far: Summary, info: library.TranscriptionInfo) -> Summary:
     if so_far.language:
         return replace(so_far, duration_after_vad=after_vad)
     probability = float(info.language_probability)
-    return Summary(info.language, probability, so_far.duration, after_vad)
+    return replace(
+        so_far,
+        language=info.language,
+        language_probability=probability,
+        duration_after_vad=after_vad,
+    )
 
 
 def _segment(found: library.Segment, offset: float, length: float, number: int) -> Segment:

@@ -8,6 +8,7 @@ import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from faster_whisper_engine import prompts
 from speech_service.contract.engine import SAMPLE_RATE
 from speech_service.contract.transcript import Options
 
@@ -52,7 +53,7 @@ class BatchedWhisper:
 
         batched = copy.copy(whisper)
         # The library's class adds methods to this one and no state.
-        batched.__class__ = WhisperModel
+        batched.__class__ = prompts.sharing(WhisperModel)
         name, _, index = device.partition(":")
         self._pipeline: Any = load_model("", name, device_index=int(index or 0), model=batched)
         self._options = self._pipeline.options
@@ -69,7 +70,8 @@ class BatchedWhisper:
         Args:
             samples: mono at `SAMPLE_RATE`.
             language: ISO 639-1 code.
-            options: task, prompt, hotwords and batch size are used.
+            options: task, prompt, hotwords (as `prompts.fitted` leaves them) and batch size are
+                used.
             report: told how many of the stretches are done.
         Raises:
             OutOfMemory: a single stretch is too much.

@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from faster_whisper_engine.prompts import fitted
 from faster_whisper_engine.recognizer import WhisperRecognizer
 from speech_service.contract.engine import SAMPLE_RATE, Borrow, Item
 from speech_service.contract.transcript import Options, Progress, Segment, Speakers, Stage, Summary
@@ -85,14 +86,15 @@ class WhisperXRecognizer:
         if warning:
             chosen = replace(options, language=summary.language)
             segments, summary = yield from self._unaligned(samples, chosen)
-            return segments, replace(summary, warnings=(warning,))
+            return segments, replace(summary, warnings=(*summary.warnings, warning))
+        options, cut = fitted(options, self._whisper.whisper)
         floats = _as_floats(samples)
         decoding = partial(self._decoded, floats, summary.language, options)
         stretches = yield from watched(Stage.TRANSCRIBE, decoding)
         aligning = partial(self._aligned, stretches, floats, summary.language)
         segments = yield from watched(Stage.ALIGN, aligning)
         spoken = sum(stretch.end - stretch.start for stretch in stretches)
-        return segments, replace(summary, duration_after_vad=spoken)
+        return segments, replace(summary, duration_after_vad=spoken, warnings=cut)
 
     def _unalignable(self, language: str, options: Options) -> str:
         """Say why words cannot be aligned with the speech; empty if they can."""

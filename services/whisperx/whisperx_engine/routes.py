@@ -140,9 +140,7 @@ def transcript_object(transcript: Transcript) -> dict[str, Any]:
     }
     if transcript.speakers:
         body["speakers"] = transcript.speakers
-    if transcript.summary.warnings:
-        body["warnings"] = list(transcript.summary.warnings)
-    return body
+    return body | formats.warnings(transcript)
 
 
 def segment_object(segment: Segment) -> dict[str, Any]:

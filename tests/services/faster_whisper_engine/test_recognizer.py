@@ -14,6 +14,9 @@ from faster_whisper_engine.voice import Voice
 from numpy.typing import NDArray
 from speech_service.contract.transcript import Options, Segment, Summary, Word
 from speech_service.media.windows import Window
+from tokenizers import Tokenizer
+
+from ..program import MODEL
 
 RATE = 16_000
 
@@ -42,6 +45,8 @@ class Library:
         self.language = language
         self.asked: list[dict[str, Any]] = []
         self.model = SimpleNamespace(is_multilingual=True)
+        self.max_length = 448
+        self.hf_tokenizer = Tokenizer.from_file(str(MODEL / "tokenizer.json"))
 
     def transcribe(self, samples: NDArray[np.float32], **options: Any) -> Any:
         self.asked.append(options)
@@ -121,6 +126,14 @@ def test_each_window_knows_the_text_before_it() -> None:
     assert prompts[0] == "Hi"
     assert prompts[1] == "Hi " + "x" * 500
     assert len(prompts[2]) == 800
+
+
+def test_what_has_no_room_before_the_text_is_a_warning_of_the_whole() -> None:
+    library = Library(said(" un", 0.0, 0.5))
+    _, summary = heard(library, seconds=2, prompt="hello " * 300, hotwords="world " * 300)
+    (warning,) = summary.warnings
+    assert "the first 111 of 300" in warning
+    assert [asked["hotwords"].split() for asked in library.asked] == [["world"] * 111] * 2
 
 
 def test_a_temperature_is_used_as_it_is_and_none_is_searched() -> None:

@@ -57,9 +57,10 @@ class Stages:
     @property
     def whisper(self) -> Any:
         def encode(text: str, add_special_tokens: bool) -> Any:
-            return SimpleNamespace(ids=[len(text)])
+            offsets = [(end - 1, end) for end in range(1, len(text) + 1)]
+            return SimpleNamespace(ids=[len(text)], offsets=offsets)
 
-        return SimpleNamespace(hf_tokenizer=SimpleNamespace(encode=encode))
+        return SimpleNamespace(hf_tokenizer=SimpleNamespace(encode=encode), max_length=448)
 
     def transcribe(self, audio: Any, options: Options) -> Iterator[Any]:
         self.options.append(options)
@@ -75,6 +76,7 @@ class Stages:
         return cast("BatchedWhisper", SimpleNamespace(transcribe=self.batched))
 
     def batched(self, samples: Any, language: str, options: Options, report: Any) -> list[Stretch]:
+        self.options.append(options)
         self.asked.append(f"batched {language}")
         report(50.0)
         return list(self.stretches)
@@ -125,10 +127,19 @@ def test_words_are_aligned_with_the_speech_in_the_language_that_was_heard() -> N
     assert summary == Summary("fr", 0.75, SECONDS, 1.0), "a second of it is speech"
 
 
+def test_what_has_no_room_before_the_text_is_a_warning() -> None:
+    stages = Stages()
+    _, summary, _ = heard(stages, words=True, hotwords="w " * 400)
+    [warning] = summary.warnings
+    assert "the first 223 of 800" in warning
+    hotwords = stages.options[-1].hotwords or ""
+    assert len(hotwords) <= 223 and set(hotwords.split()) == {"w"}
+
+
 def test_a_language_that_is_given_is_not_listened_for() -> None:
     stages = Stages()
     _, summary, _ = heard(stages, words=True, language="en")
-    assert stages.options == []
+    assert stages.options == [Options(words=True, language="en")]
     assert (summary.language, summary.language_probability) == ("en", 1.0)
     assert stages.asked[0] == "batched en"
 
@@ -138,7 +149,7 @@ def test_only_the_beginning_is_listened_to_for_the_language() -> None:
     recognizer = stages.recognizer()
     blocks = iter([np.ones(RATE, np.int16)] * 90)
     *_, summary = recognizer.transcribe(blocks, Options(words=True))
-    assert stages.options == [Options(language_only=True)]
+    assert stages.options[0] == Options(language_only=True)
     assert isinstance(summary, Summary) and summary.duration == 90
 
 

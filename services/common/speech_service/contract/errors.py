@@ -1,7 +1,8 @@
 """One tree of errors; the status, the machine-readable code and the cure belong to the class.
 
 Rule: OpenAI's clients retry 408, 409, 429 and every 5xx. So whatever would fail again in the same
-way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means "not now".
+way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means "not now". A defect
+is a 500 with `X-Should-Retry: false`, which those clients obey.
 """
 
 from __future__ import annotations
@@ -49,6 +50,17 @@ class InvalidRequest(SpeechError):
     status = 400
     type = "invalid_request_error"
     code = "invalid_request"
+
+
+class InternalError(SpeechError):
+    """A defect: nobody knows that it would not happen again, so no client is to try by itself."""
+
+    def __init__(self) -> None:
+        super().__init__("the service failed; its log says why")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"X-Should-Retry": "false"}
 
 
 class HttpError(InvalidRequest):

@@ -43,9 +43,16 @@ def token_usage(transcript: Transcript) -> dict[str, Any]:
     }
 
 
+def warnings(transcript: Transcript) -> dict[str, list[str]]:
+    """Return the field that says what was asked for and could not be done, if there is such."""
+    found = transcript.summary.warnings
+    return {"warnings": list(found)} if found else {}
+
+
 def json(transcript: Transcript) -> dict[str, Any]:
     """Return OpenAI's `json` response."""
-    return {"text": transcript.text, "usage": duration_usage(transcript.summary.duration)}
+    usage = duration_usage(transcript.summary.duration)
+    return {"text": transcript.text, "usage": usage, **warnings(transcript)}
 
 
 def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
@@ -66,7 +73,7 @@ def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
             word_object(word) for segment in transcript.segments for word in segment.words or ()
         ]
     body["usage"] = duration_usage(transcript.summary.duration)
-    return body
+    return body | warnings(transcript)
 
 
 def diarized_json(transcript: Transcript) -> dict[str, Any]:
@@ -77,6 +84,7 @@ def diarized_json(transcript: Transcript) -> dict[str, Any]:
         "text": transcript.text,
         "segments": [diarized_segment(segment) for segment in transcript.segments],
         "usage": duration_usage(transcript.summary.duration),
+        **warnings(transcript),
     }
 
 
@@ -100,7 +108,7 @@ def whisper_json(transcript: Transcript, words: bool) -> str:
         for segment in transcript.segments
     ]
     body = {"text": transcript.text, "segments": segments, "language": transcript.language}
-    return dumps(body, ensure_ascii=False)
+    return dumps(body | warnings(transcript), ensure_ascii=False)
 
 
 def segment_object(segment: Segment) -> dict[str, Any]:

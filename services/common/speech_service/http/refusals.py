@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from ..contract.errors import HttpError, InvalidField, SpeechError
+from ..contract.errors import HttpError, InternalError, InvalidField, SpeechError
 from .disconnect import ClientLeft
 
 
@@ -28,7 +28,7 @@ def translated(error: Exception) -> SpeechError:
         case HTTPException():
             return HttpError(error.status_code, str(error.detail))
         case _:
-            return SpeechError("the service failed; its log says why")
+            return InternalError()
 
 
 def error_response(error: SpeechError) -> Response:

@@ -3,22 +3,65 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from contextlib import suppress
+import json
+import logging
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import SpeechError
+from ..contract.errors import InvalidRequest, SpeechError
 from ..work.live import LiveSession
 from ..work.service import SpeechService
+from .refusals import translated
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+log = logging.getLogger(__name__)
+
 END_OF_AUDIO = "END_OF_AUDIO"
-POLICY_VIOLATION, TRY_AGAIN_LATER = 1008, 1013
+POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
+
+
+@asynccontextmanager
+async def orderly(
+    websocket: WebSocket, worded: Callable[[SpeechError], str]
+) -> AsyncIterator[None]:
+    """Hold a conversation: however it fails, the client is told in its own words, then it closes.
+
+    Args:
+        worded: an error as the protocol has it.
+    """
+    try:
+        yield
+    except WebSocketDisconnect:
+        return
+    except Exception as error:
+        if not isinstance(error, SpeechError):
+            log.exception("conversation failed")
+        refusal = translated(error)
+        await refuse(websocket, worded(refusal), refusal)
+
+
+def json_object(text: str | None) -> dict[str, Any]:
+    """Return a message that is one JSON object.
+
+    Raises:
+        InvalidRequest: it is something else, is nested too deeply, or holds half a character, which
+            no answer could repeat.
+    """
+    try:
+        found = json.loads(text or "")
+        if "\\u" in (text or ""):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest("every message must be a JSON object") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest("every message must be a JSON object")
+    return found
 
 
 async def converse(
@@ -93,8 +136,14 @@ def _samples(data: bytes, kind: Literal["float32", "int16"]) -> NDArray[np.int16
 
 
 async def refuse(websocket: WebSocket, message: str, error: SpeechError) -> None:
-    """Say why, then close: 1013 for what may work later, 1008 for what never will."""
-    later = error.status in (429, 503)
+    """Say why, then close (RFC 6455, section 7.4): 1013 if it may work later, 1011 if it is our
+    fault, 1008 if it never will."""
     with suppress(WebSocketDisconnect, RuntimeError):
         await websocket.send_text(message)
-        await websocket.close(TRY_AGAIN_LATER if later else POLICY_VIOLATION)
+        await websocket.close(_close_code(error))
+
+
+def _close_code(error: SpeechError) -> int:
+    if error.status in (429, 503):
+        return TRY_AGAIN_LATER
+    return INTERNAL_ERROR if error.status >= 500 else POLICY_VIOLATION

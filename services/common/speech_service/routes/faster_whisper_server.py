@@ -12,7 +12,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.websockets import WebSocket
 
-from ..contract.errors import InvalidRequest, SpeechError
+from ..contract.errors import InvalidRequest
 from ..contract.languages import LanguageCode
 from ..contract.response_format import ResponseFormat
 from ..contract.transcript import Options, Segment, Transcript
@@ -20,7 +20,7 @@ from ..http import formats
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import converse, receive_samples, refuse
+from ..http.sockets import converse, orderly, receive_samples
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
@@ -46,13 +46,11 @@ class LiveQuery(BaseModel):
 async def transcriptions(websocket: WebSocket, service: Service) -> None:
     """Speak faster-whisper-server's protocol."""
     await websocket.accept(chosen_protocol(websocket))
-    try:
+    async with orderly(websocket, lambda error: json.dumps(error.as_openai())):
         query = parse(LiveQuery, dict(websocket.query_params))
         await service.resolve(query.model)
         with service.live_session():
             await _faster_whisper_server(websocket, service, query)
-    except SpeechError as error:
-        await refuse(websocket, json.dumps(error.as_openai()), error)
 
 
 async def _faster_whisper_server(
@@ -86,7 +84,8 @@ async def _faster_whisper_server(
 def _written(transcript: Transcript, response_format: ResponseFormat) -> str:
     match response_format:
         case ResponseFormat.JSON:
-            return json.dumps({"text": transcript.text}, ensure_ascii=False)
+            body = {"text": transcript.text} | formats.warnings(transcript)
+            return json.dumps(body, ensure_ascii=False)
         case ResponseFormat.VERBOSE_JSON:
             return json.dumps(formats.verbose_json(transcript), ensure_ascii=False)
         case ResponseFormat.TEXT:

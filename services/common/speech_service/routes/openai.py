@@ -38,7 +38,7 @@ def _as_object(value: Any) -> Any:
     if isinstance(value, str) and value.lstrip().startswith("{"):
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"not valid JSON: {error}") from None
     return value
 
@@ -251,8 +251,8 @@ async def openai_events(job: Job) -> AsyncIterator[bytes]:
         begun = begun or bool(delta)
         yield event({"type": "transcript.text.delta", "delta": delta})
     transcript = job.result()
-    usage = formats.token_usage(transcript)
-    yield event({"type": "transcript.text.done", "text": transcript.text, "usage": usage})
+    done = {"text": transcript.text, "usage": formats.token_usage(transcript)}
+    yield event({"type": "transcript.text.done", **done, **formats.warnings(transcript)})
 
 
 async def segment_events(job: Job, response_format: ResponseFormat) -> AsyncIterator[bytes]:

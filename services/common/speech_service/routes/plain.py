@@ -18,6 +18,7 @@ from ..contract.errors import NotFound, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript, VoiceActivity
+from ..http import formats
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import openapi_body
 from ..http.refusals import translated
@@ -162,4 +163,5 @@ def plain_object(transcript: Transcript, options: Options, filename: str) -> dic
             "transcription_options": asdict(options),
         },
         "filename": filename,
+        **formats.warnings(transcript),
     }

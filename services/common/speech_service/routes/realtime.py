@@ -18,13 +18,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
-from ..contract.errors import InvalidField, InvalidRequest, QueueFull, SpeechError
+from ..contract.errors import InvalidField, InvalidRequest, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript
-from ..http.formats import duration_usage
+from ..http import formats
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import TRY_AGAIN_LATER, converse
+from ..http.sockets import converse, json_object, orderly
 from ..media.audio import StreamResampler
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession, SpeechStarted, SpeechStopped
@@ -94,12 +94,9 @@ async def realtime(websocket: WebSocket, service: Service) -> None:
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
     conversation = _Conversation(websocket, service)
-    try:
+    async with orderly(websocket, lambda error: _event("error", error=_details(error))):
         with service.live_session():
             await conversation.run()
-    except QueueFull as error:
-        await conversation.fail(error)
-        await websocket.close(TRY_AGAIN_LATER)
 
 
 class _Conversation:
@@ -132,8 +129,7 @@ class _Conversation:
 
     async def fail(self, error: SpeechError, event_id: str | None = None) -> None:
         """Tell the client what went wrong; the session goes on."""
-        details = error.as_openai()["error"] | {"event_id": event_id}
-        await self._send("error", error=details)
+        await self._send("error", error=_details(error, event_id))
 
     async def _receive(self) -> bool:
         limit = self._service.settings.max_audio_seconds
@@ -143,7 +139,7 @@ class _Conversation:
                 return False
             event_id = None
             try:
-                event = _decoded(message.get("text"))
+                event = json_object(message.get("text"))
                 event_id = event.get("event_id")
                 await self._handle(event)
             except SpeechError as error:
@@ -218,7 +214,8 @@ class _Conversation:
             f"{_TRANSCRIPTION}.completed",
             content_index=0,
             transcript=transcript.text,
-            usage=duration_usage(transcript.summary.duration),
+            usage=formats.duration_usage(transcript.summary.duration),
+            **formats.warnings(transcript),
         )
         self._next_item()
 
@@ -234,8 +231,7 @@ class _Conversation:
         await self._send(kind, item_id=self._item, **fields)
 
     async def _send(self, kind: str, **fields: Any) -> None:
-        event = {"event_id": _new("event"), "type": kind, **fields}
-        await self._websocket.send_text(json.dumps(event, ensure_ascii=False))
+        await self._websocket.send_text(_event(kind, **fields))
 
     def _description(self) -> dict[str, Any]:
         pcm = {"type": "audio/pcm", "rate": INPUT_RATE}
@@ -247,14 +243,12 @@ class _Conversation:
         }
 
 
-def _decoded(text: str | None) -> dict[str, Any]:
-    try:
-        event = json.loads(text or "")
-    except ValueError as error:
-        raise InvalidRequest("every message must be a JSON object") from error
-    if not isinstance(event, dict):
-        raise InvalidRequest("every message must be a JSON object")
-    return event
+def _event(kind: str, **fields: Any) -> str:
+    return json.dumps({"event_id": _new("event"), "type": kind, **fields}, ensure_ascii=False)
+
+
+def _details(error: SpeechError, event_id: str | None = None) -> dict[str, str | None]:
+    return error.as_openai()["error"] | {"event_id": event_id}
 
 
 def _new(kind: str) -> str:

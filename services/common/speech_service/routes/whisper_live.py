@@ -15,13 +15,13 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import InvalidField, QueueFull, SpeechError
+from ..contract.errors import QueueFull, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import converse, receive_samples, refuse
+from ..http.sockets import converse, json_object, orderly, receive_samples
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
@@ -49,30 +49,25 @@ async def whisper_live(websocket: WebSocket, service: Service) -> None:
     """Speak WhisperLive's protocol."""
     await websocket.accept(chosen_protocol(websocket))
     uid = ""
-    try:
+
+    def worded(error: SpeechError) -> str:
+        if isinstance(error, QueueFull):
+            minutes = math.ceil(error.retry_after / 60)
+            return json.dumps({"uid": uid, "status": "WAIT", "message": minutes})
+        return json.dumps({"uid": uid, "status": "ERROR", "message": error.message})
+
+    async with orderly(websocket, worded):
         greeting = await _greeting(websocket)
         uid = greeting.uid
         with service.live_session():
             await _WhisperLive(websocket, service, greeting).run()
-    except QueueFull as error:
-        minutes = math.ceil(error.retry_after / 60)
-        await refuse(
-            websocket, json.dumps({"uid": uid, "status": "WAIT", "message": minutes}), error
-        )
-    except SpeechError as error:
-        failure = {"uid": uid, "status": "ERROR", "message": error.message}
-        await refuse(websocket, json.dumps(failure), error)
-    except WebSocketDisconnect:
-        return
 
 
 async def _greeting(websocket: WebSocket) -> Greeting:
-    try:
-        fields = json.loads(await websocket.receive_text())
-    except (ValueError, KeyError) as error:
-        raise InvalidField("the first message must be a JSON object") from error
-    if not isinstance(fields, dict):
-        raise InvalidField("the first message must be a JSON object")
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect(message["code"])
+    fields = json_object(message.get("text"))
     return parse(Greeting, {key: value for key, value in fields.items() if value is not None})
 
 
@@ -101,7 +96,7 @@ class _WhisperLive:
 
     async def _report(self, session: LiveSession) -> None:
         """Send what is heard; at the end say goodbye."""
-        told_language = False
+        told_language, warned = False, False
         async for event in session.events():
             if isinstance(event, Failed):
                 raise event.error
@@ -112,6 +107,10 @@ class _WhisperLive:
                 summary = event.transcript.summary
                 language = {"language": summary.language}
                 await self._send(language | {"language_prob": summary.language_probability})
+            if not warned and event.transcript.summary.warnings:
+                warned = True
+                warning = "; ".join(event.transcript.summary.warnings)
+                await self._send({"status": "WARNING", "message": warning})
             await self._show(event)
         await self._send({"message": "DISCONNECT"})
         await self._websocket.close()

@@ -113,6 +113,8 @@ class Job:
                     if isinstance(item, Progress):
                         self._time(item, begun)
                     if isinstance(item, Summary):
+                        for warning in item.warnings:
+                            log.warning("transcription: %s", warning)
                         self._metrics.recording(item.duration, time.monotonic() - started)
                     elif self._cancelled.is_set() or self._stopping.is_set():
                         self._metrics.cancelled.inc()

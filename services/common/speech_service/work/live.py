@@ -9,12 +9,13 @@ than this service hears is made to wait. Transcriptions of live sessions queue l
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..contract.engine import SAMPLE_RATE
-from ..contract.errors import QueueFull, SpeechError
+from ..contract.errors import InternalError, QueueFull, SpeechError
 from ..contract.transcript import Options, Segment, Summary, Transcript
 from ..media.audio import Samples
 from ..media.utterances import PADDING, Pace, Utterance, utterance
@@ -23,6 +24,8 @@ from .service import SpeechService
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 0.2
 """New audio after which the stream is looked at again."""
@@ -221,6 +224,9 @@ class LiveSession:
                 await asyncio.sleep(_BUSY_SECONDS)
             except SpeechError as error:
                 return Failed(error)
+            except Exception:
+                log.exception("utterance failed")
+                return Failed(InternalError())
         if self.options.language is None and found.over and heard.segments:
             self.options = replace(self.options, language=heard.summary.language)
         offset = (origin + start) / SAMPLE_RATE

@@ -8,6 +8,7 @@ import pytest
 from speech_service.contract.errors import (
     Conflict,
     HttpError,
+    InternalError,
     InvalidRequest,
     ModelUnavailable,
     NoSpace,
@@ -66,6 +67,11 @@ def test_the_body_is_openais() -> None:
             "code": "hf_token_missing",
         }
     }
+
+
+def test_a_defect_is_not_sent_again() -> None:
+    error = InternalError()
+    assert (error.status, error.headers) == (500, {"X-Should-Retry": "false"})
 
 
 def test_other_failures_say_nothing_of_headers() -> None:

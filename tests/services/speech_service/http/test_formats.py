@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from dataclasses import replace
 
 import pysubs2
 import webvtt
@@ -23,6 +25,18 @@ def test_text_is_one_line() -> None:
 def test_json_has_text_and_the_duration_used() -> None:
     usage = {"type": "duration", "seconds": 4.5}
     assert formats.json(FOUND) == {"text": "one two three four <five> & six", "usage": usage}
+
+
+def test_every_object_says_what_could_not_be_done() -> None:
+    warned = replace(FOUND, summary=replace(HEARD, warnings=("no room",)))
+    objects = (
+        formats.json(warned),
+        formats.verbose_json(warned),
+        formats.diarized_json(warned),
+        json.loads(formats.whisper_json(warned, words=False)),
+    )
+    assert [found["warnings"] for found in objects] == [["no room"]] * 4
+    assert "warnings" not in formats.verbose_json(FOUND)
 
 
 def test_verbose_json_has_every_field_of_whisper() -> None:
