@@ -71,6 +71,7 @@ PURE = dict.fromkeys(
         "speech_service.http.formats",
         "speech_service.http.forms",
         "speech_service.http.openapi",
+        "speech_service.media.timeline",
         "speech_service.media.utterances",
         "speech_service.media.windows",
     ),

@@ -11,7 +11,7 @@ from speech_service.contract.languages import LanguageCode
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Transcript, Word
 from speech_service.http import formats
-from speech_service.http.forms import SpeakerFields
+from speech_service.http.forms import SpeakerFields, TrackField
 from speech_service.http.intake import Intake
 from speech_service.http.openapi import SPEECH_ERRORS, openapi_body
 from speech_service.http.sse import EventStream, event
@@ -27,7 +27,7 @@ _WRITERS: dict[str, tuple[Callable[[Transcript], str], str]] = {
 }
 
 
-class TranscribeForm(SpeakerFields):
+class TranscribeForm(SpeakerFields, TrackField):
     """The fields of `POST /transcribe`; the query may carry them as well."""
 
     model_config = ConfigDict(extra="ignore")
@@ -106,7 +106,7 @@ async def transcribe(intake: Intake) -> Response:
     """
     upload, form = await intake.form(TranscribeForm, ("file", "audio_file"), query=True)
     options = form.options(intake.settings)
-    job = await intake.submit(MediaFile(upload.file), form.model, options)
+    job = await intake.submit(MediaFile(upload.file, form.track), form.model, options)
     if form.stream:
         return EventStream(_events(job, form.output), job)
     transcript = await intake.finish(job)

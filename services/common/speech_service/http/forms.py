@@ -19,6 +19,14 @@ F = TypeVar("F", bound=BaseModel)
 _MOST_SPEAKERS = 100
 
 
+class TrackField(BaseModel):
+    """Which audio track of a file is meant."""
+
+    track: int | None = Field(
+        default=None, ge=0, description="audio track, from 0; else the default one, or the first"
+    )
+
+
 class SpeakerFields(BaseModel):
     """Who speaks; for services that can tell speakers apart."""
 

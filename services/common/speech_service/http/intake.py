@@ -69,15 +69,17 @@ class SpeechIntake:
         """Return the recording of a multipart body without other fields; errors as `form`."""
         return (await self._read((file_field,)))[0]
 
-    async def fetched(self, url: str) -> Recording:
+    async def fetched(self, url: str, track: int | None) -> Recording:
         """Return the recording at an address that the client names; errors as `fetch`, QueueFull.
 
+        Args:
+            track: see `MediaFile`.
         Raises:
             ClientLeft: nobody is left to answer.
         """
         self.service.turns.check()
         fetching = asyncio.to_thread(fetch, url, self.settings.max_upload_bytes)
-        recording = MediaFile(await unless_client_leaves(self._request, fetching))
+        recording = MediaFile(await unless_client_leaves(self._request, fetching), track)
         self._received.callback(recording.close)
         return recording
 

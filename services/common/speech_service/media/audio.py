@@ -3,18 +3,19 @@
 FFmpeg opens playlists, and playlists open other files and addresses. So it is told which container
 formats may be tried, it may follow no protocol but the file it was given, and it never learns the
 name a client gave. Length is limited twice: `probe` walks the packets before any work is queued,
-and `decode` counts samples, because what a header or a packet declares may be a lie.
+and `decode` counts samples, because what a header or a packet declares may be a lie. Times are
+those of a player: where a track starts late or has a hole there is silence (see `timeline`).
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from ..contract.engine import SAMPLE_RATE
-from ..contract.errors import NoAudio, NotAudio, TooLong
+from ..contract.errors import InvalidField, NoAudio, NotAudio, TooLong
+from .timeline import Timeline
 
 if TYPE_CHECKING:
     import av
@@ -31,6 +32,9 @@ _FORMATS = (
     "mov", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav",
 )  # fmt: skip
 _OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_FORMATS)}
+
+_TIMED = {"asf", "flv", "matroska", "mov", "mpeg", "mpegts", "ogg"}
+"""Demuxers whose time stamps are written in the file; those of others are counted from bytes."""
 
 _PATIENCE_SECONDS = 3.0
 """How long FFmpeg may look for the next packet of audio."""
@@ -67,16 +71,22 @@ class MediaFile:
 
     Args:
         file: seekable; closed by `close`.
+        track: which of its audio tracks, from 0; None takes the default one, else the first.
     """
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], track: int | None = None) -> None:
         self._file = file
+        self._track = track
 
     def probe(self, max_seconds: float) -> float:
-        """See `Recording.probe`."""
+        """See `Recording.probe`.
+
+        Raises:
+            InvalidField: there is no such track.
+        """
         reader = _Reader(self._file)
         with _open(reader) as container:
-            stream = _audio_stream(container)
+            stream = _audio_stream(container, self._track)
             if (container.duration or 0) > max_seconds * 1_000_000:
                 raise _too_long(max_seconds)
             seconds, heard = 0.0, False
@@ -95,8 +105,10 @@ class MediaFile:
         samples = 0
         reader = _Reader(self._file)
         with _open(reader) as container:
-            packets = _packets(container, _audio_stream(container), reader)
-            for block in _resampled(frame for packet in packets for frame in _frames(packet)):
+            stream = _audio_stream(container, self._track)
+            packets = _packets(container, stream, reader)
+            frames = (frame for packet in packets for frame in _frames(packet))
+            for block in _resampled(frames, _timeline(container, stream)):
                 samples += len(block)
                 if samples > max_seconds * SAMPLE_RATE:
                     raise _too_long(max_seconds)
@@ -230,13 +242,48 @@ def _open(file: _Reader) -> av.container.InputContainer:
         ) from error
 
 
-def _audio_stream(container: av.container.InputContainer) -> av.AudioStream:
-    if not container.streams.audio:
+def _audio_stream(container: av.container.InputContainer, track: int | None) -> av.AudioStream:
+    import av
+
+    tracks = container.streams.audio
+    if not tracks:
         raise NoAudio("the file has no audio stream", "file")
-    stream = container.streams.audio[0]
+    if track is None:
+        default = av.stream.Disposition.default
+        stream = next((each for each in tracks if each.disposition & default), tracks[0])
+    elif track < len(tracks):
+        stream = tracks[track]
+    else:
+        raise InvalidField(
+            f"track: the file has {len(tracks)} audio tracks, counted from 0", "track"
+        )
     if stream.codec_context is None:
         raise NoAudio("the codec of the audio stream is unknown", "file")
     return stream
+
+
+def _timeline(container: av.container.InputContainer, stream: av.AudioStream) -> Timeline | None:
+    """Return where the frames of a stream belong; None where nothing in the file says so."""
+    import av
+
+    if _TIMED.isdisjoint(container.format.name.split(",")):
+        return None
+    start = (container.start_time or 0) / av.time_base
+    length = None if container.duration is None else container.duration / av.time_base
+    cover = av.stream.Disposition.attached_pic
+    ends = (
+        _end(other, start, length or 0.0)
+        for other in container.streams
+        if other.type in ("video", "audio") and other != stream and not other.disposition & cover
+    )
+    return Timeline(start, length, max(ends, default=0.0))
+
+
+def _end(stream: av.stream.Stream, start: float, length: float) -> float:
+    """Return when another stream ends, as far as it says so itself, else with the whole."""
+    if stream.duration is None or stream.time_base is None:
+        return length
+    return float((stream.duration + (stream.start_time or 0)) * stream.time_base) - start
 
 
 def _packets(
@@ -268,30 +315,59 @@ def _frames(packet: Packet) -> list[AudioFrame]:
         return []
 
 
-def _resampled(frames: Iterator[AudioFrame]) -> Iterator[NDArray[np.int16]]:
-    """Convert frames to blocks of 16 kHz mono; a change of format in the middle is followed."""
-    for _, run in itertools.groupby(frames, key=_layout):
-        yield from _resampled_run(run)
+def _resampled(
+    frames: Iterator[AudioFrame], timeline: Timeline | None
+) -> Iterator[NDArray[np.int16]]:
+    """Convert frames to blocks of 16 kHz mono, with silence in the holes between them.
+
+    A change of format in the middle is followed.
+    """
+    run, layout = _Run(), None
+    for frame in frames:
+        seconds = frame.samples / frame.sample_rate
+        hole = timeline.silence_before(frame.time, seconds) if timeline else 0.0
+        if hole or _layout(frame) != layout:
+            yield from run.end()
+            yield from _silence(hole)
+            run, layout = _Run(), _layout(frame)
+        yield from run.add(frame)
+    yield from run.end()
 
 
 def _layout(frame: AudioFrame) -> tuple[str, str, int]:
     return frame.format.name, frame.layout.name, frame.sample_rate
 
 
-def _resampled_run(frames: Iterator[AudioFrame]) -> Iterator[NDArray[np.int16]]:
-    import av
+class _Run:
+    """Frames of one format that follow each other without a hole."""
 
-    resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-    fifo = av.AudioFifo()
-    for frame in frames:
-        # Gaps and jumps of the time stamps are not ours to repair.
+    def __init__(self) -> None:
+        import av
+
+        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
+        self._fifo = av.AudioFifo()
+
+    def add(self, frame: AudioFrame) -> Iterator[NDArray[np.int16]]:
+        """Yield what is due with one more frame."""
+        # Where it belongs is settled, and the queue takes no holes.
         frame.pts = None
-        fifo.write(frame)
-        if fifo.samples >= _BLOCK:
-            yield from _blocks(resampler, fifo.read())
-    if fifo.samples:
-        yield from _blocks(resampler, fifo.read())
-    yield from _blocks(resampler, None)
+        self._fifo.write(frame)
+        if self._fifo.samples >= _BLOCK:
+            yield from _blocks(self._resampler, self._fifo.read())
+
+    def end(self) -> Iterator[NDArray[np.int16]]:
+        """Yield the rest."""
+        if self._fifo.samples:
+            yield from _blocks(self._resampler, self._fifo.read())
+            yield from _blocks(self._resampler, None)
+
+
+def _silence(seconds: float) -> Iterator[NDArray[np.int16]]:
+    import numpy as np
+
+    samples = round(seconds * SAMPLE_RATE)
+    for done in range(0, samples, _BLOCK):
+        yield np.zeros(min(_BLOCK, samples - done), np.int16)
 
 
 def _blocks(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:

@@ -20,7 +20,7 @@ from ..contract.response_format import ResponseFormat
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Segment, Summary, Transcript, VoiceActivity
 from ..http import formats
-from ..http.forms import SpeakerFields
+from ..http.forms import SpeakerFields, TrackField
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import SPEECH_ERRORS, openapi_body
 from ..http.sse import EventStream, event
@@ -66,7 +66,7 @@ class ServerVad(BaseModel):
     prefix_padding_ms: int | None = Field(default=None, ge=0, le=60_000)
 
 
-class SpeechForm(BaseModel):
+class SpeechForm(TrackField):
     """Fields that transcriptions and translations share."""
 
     model_config = ConfigDict(extra="ignore")
@@ -216,7 +216,8 @@ async def _speech(
     asked = form.asked(intake.settings)
     if asked.options.speakers and not intake.service.engine.abilities.speakers:
         raise InvalidRequest("this service cannot tell speakers apart", "response_format")
-    job = await intake.submit(MediaFile(upload.file), asked.model, asked.options)
+    recording = MediaFile(upload.file, form.track)
+    job = await intake.submit(recording, asked.model, asked.options)
     if asked.stream:
         fws = stream_format == "fws"
         return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)

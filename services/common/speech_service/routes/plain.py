@@ -9,7 +9,7 @@ from typing import Any, Literal
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -19,6 +19,7 @@ from ..contract.languages import LanguageCode
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
+from ..http.forms import TrackField
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import openapi_body
 from ..http.refusals import translated
@@ -45,7 +46,7 @@ class PlainErrors(APIRoute):
 router = APIRouter(tags=["plain"], route_class=PlainErrors)
 
 
-class PlainForm(BaseModel):
+class PlainForm(TrackField):
     """The fields of `POST /transcribe`."""
 
     model_config = ConfigDict(extra="ignore")
@@ -115,7 +116,7 @@ _PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
 async def transcribe(intake: Intake) -> Response:
     """Answer text, segments and what is known of the recording in one object."""
     upload, form = await intake.form(PlainForm)
-    return await _plain(intake, form, MediaFile(upload.file), upload.filename)
+    return await _plain(intake, form, MediaFile(upload.file, form.track), upload.filename)
 
 
 @router.post(
@@ -127,7 +128,8 @@ async def transcribe_url(form: UrlForm, intake: Intake) -> Response:
     """Fetch a public address and answer as `/transcribe`; needs `ALLOW_URL=1`."""
     if not intake.settings.allow_url:
         raise NotFound("fetching addresses is switched off; set ALLOW_URL=1 to allow it")
-    return await _plain(intake, form, await intake.fetched(form.url), form.url.rpartition("/")[2])
+    recording = await intake.fetched(form.url, form.track)
+    return await _plain(intake, form, recording, form.url.rpartition("/")[2])
 
 
 async def _plain(

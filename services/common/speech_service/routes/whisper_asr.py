@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 from urllib.parse import quote
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from starlette.responses import PlainTextResponse, Response
 
 from ..contract.languages import NAMES, LanguageCode
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
+from ..http.forms import TrackField
 from ..http.intake import Intake
 from ..http.openapi import SPEECH_ERRORS, openapi_file
 from ..http.upload import Upload
@@ -21,7 +22,7 @@ from ..media.audio import MediaFile, RawFile, Recording
 router = APIRouter(tags=["whisper-asr-webservice"])
 
 
-class AsrQuery(BaseModel):
+class AsrQuery(TrackField):
     """The query of `POST /asr`; the audio comes as multipart field `audio_file`."""
 
     model_config = ConfigDict(extra="ignore")
@@ -62,7 +63,8 @@ async def asr_transcribe(query: Annotated[AsrQuery, Query()], intake: Intake) ->
     """Answer the transcript as an attachment, always `text/plain`."""
     upload = await intake.upload("audio_file")
     options = query.options(intake.settings)
-    transcript = await intake.transcribe(_recording(upload, query.encode), None, options)
+    recording = _recording(upload, query.encode, query.track)
+    transcript = await intake.transcribe(recording, None, options)
     name = f"{quote(upload.filename, safe='')[:500]}.{query.output}"
     return Response(
         _asr_text(transcript, query),
@@ -107,9 +109,11 @@ def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
         **SPEECH_ERRORS,
     },
 )
-async def detect_language(intake: Intake, encode: bool = True) -> dict[str, str | float]:
+async def detect_language(
+    query: Annotated[TrackField, Query()], intake: Intake, encode: bool = True
+) -> dict[str, str | float]:
     """Answer the language of the first half minute of speech."""
-    recording = _recording(await intake.upload("audio_file"), encode)
+    recording = _recording(await intake.upload("audio_file"), encode, query.track)
     summary = (await intake.transcribe(recording, None, Options(language_only=True))).summary
     return {
         "detected_language": NAMES.get(summary.language, summary.language),
@@ -118,5 +122,5 @@ async def detect_language(intake: Intake, encode: bool = True) -> dict[str, str 
     }
 
 
-def _recording(upload: Upload, encode: bool) -> Recording:
-    return MediaFile(upload.file) if encode else RawFile(upload.file, upload.size)
+def _recording(upload: Upload, encode: bool, track: int | None) -> Recording:
+    return MediaFile(upload.file, track) if encode else RawFile(upload.file, upload.size)

@@ -9,10 +9,12 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import av
 import numpy as np
 import pytest
-from speech_service.contract.errors import NoAudio, NotAudio, SpeechError, TooLong
+from speech_service.contract.errors import InvalidField, NoAudio, NotAudio, SpeechError, TooLong
 from speech_service.media import audio
 from speech_service.media.audio import MediaFile, RawFile, StreamResampler
 
@@ -86,6 +88,115 @@ def test_video_without_sound_says_so() -> None:
 def test_the_sound_of_a_video_is_heard() -> None:
     source = ["-f", "lavfi", "-i", "testsrc=d=2", "-f", "lavfi", "-i", "sine=d=2"]
     assert decoded(media.ffmpeg(*source, "-f", "matroska")) == pytest.approx(2.0, abs=0.1)
+
+
+def late(seconds: float, *options: str) -> bytes:
+    """A video of 13 seconds whose sound, a second of it, starts late."""
+    picture = ["-f", "lavfi", "-i", "testsrc=d=13:s=32x32:r=5", "-map", "0:a", "-map", "1:v"]
+    return media.ffmpeg("-itsoffset", f"{seconds}", *SINE, *picture, *options)
+
+
+SINE = ("-f", "lavfi", "-i", "sine=d=1:r=48000")
+CONTAINERS = {
+    "mp4": ["-f", "mp4"],
+    "fragmented mp4": ["-f", "mp4", "-bf", "0", "-movflags", "frag_keyframe+empty_moov"],
+    "mov": ["-f", "mov", "-c:a", "pcm_s16le"],
+    "mkv": ["-f", "matroska"],
+    "webm": ["-f", "webm", "-c:v", "libvpx"],
+    "webm of a recorder": ["-f", "webm", "-c:v", "libvpx", "-live", "1"],
+    "mpegts": ["-f", "mpegts"],
+    "mpeg": ["-f", "mpeg", "-c:v", "mpeg2video", "-r", "25"],
+    "flv": ["-f", "flv", "-ar", "44100"],
+    "asf": ["-f", "asf"],
+}
+
+
+def first_sound(data: bytes, **options: Any) -> float:
+    """The second at which a recording is no longer silent."""
+    samples = np.concatenate(list(MediaFile(io.BytesIO(data), **options).decode(3600)))
+    return float(np.argmax(np.abs(samples) > 500)) / 16_000
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_a_track_that_starts_late_starts_with_silence(name: str) -> None:
+    assert first_sound(late(4.9, *CONTAINERS[name])) == pytest.approx(4.9, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["mp4", "mkv", "mpegts"])
+def test_where_nothing_plays_before_it_the_sound_is_the_start(name: str) -> None:
+    alone = media.ffmpeg("-itsoffset", "4.9", *SINE, *FORMATS.get(name, ["-f", name]))
+    assert first_sound(alone) == pytest.approx(0.0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["m4a", "mkv", "webm", "opus", "mpegts"])
+def test_a_hole_in_the_time_stamps_is_silence(name: str) -> None:
+    cut = ["-f", "lavfi", "-i", "sine=d=9", "-af", "aselect='not(between(t,2,6))'"]
+    data = media.ffmpeg(*cut, *FORMATS[name])
+    samples = np.concatenate(list(MediaFile(io.BytesIO(data)).decode(60)))
+    assert len(samples) / 16_000 == pytest.approx(9.0, abs=0.1)
+    quiet = np.flatnonzero(np.abs(samples) < 5)
+    assert np.abs(samples[int(2.2 * 16_000) : int(5.8 * 16_000)]).max() < 5
+    assert len(quiet) < 4.5 * 16_000
+
+
+def shifted(data: bytes, name: str, seconds: float) -> bytes:
+    """A file whose second half claims to come so much later."""
+    out = io.BytesIO()
+    with av.open(io.BytesIO(data), "r") as source, av.open(out, "w", format=name) as sink:
+        stream = source.streams.audio[0]
+        copy = sink.add_stream_from_template(stream)
+        for packet in source.demux(stream):
+            if packet.pts is None or packet.time_base is None:
+                continue
+            if packet.pts * packet.time_base > source.start_time / av.time_base + 1:
+                late = int(seconds / packet.time_base)
+                packet.pts, packet.dts = packet.pts + late, packet.pts + late
+            packet.stream = copy
+            sink.mux(packet)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("name", ["matroska", "mp4", "ogg", "mpegts"])
+def test_a_time_stamp_that_lies_makes_no_hours_of_silence(name: str) -> None:
+    codec = ["-c:a", "libopus"] if name in ("matroska", "ogg") else ["-c:a", "aac"]
+    container = name if name == "mpegts" else "matroska"
+    honest = media.ffmpeg("-f", "lavfi", "-i", "sine=d=2", *codec, "-f", container)
+    assert decoded(shifted(honest, name, 3600.0), 36_000) < 3
+    assert decoded(shifted(honest, name, 5.0)) == pytest.approx(7.0, abs=0.2)
+
+
+def two_tracks(*options: str) -> bytes:
+    """A second of silence, and a second of sound."""
+    quiet = ["-f", "lavfi", "-i", "anullsrc=r=48000:cl=mono"]
+    tracks = ["-t", "1", "-map", "0", "-map", "1"]
+    return media.ffmpeg(*quiet, *SINE, *tracks, "-c:a", "aac", *options)
+
+
+SECOND_BY_DEFAULT = ["-disposition:a:0", "0", "-disposition:a:1", "default"]
+
+
+@pytest.mark.parametrize("container", ["matroska", "mp4"])
+@pytest.mark.parametrize(
+    ("flags", "track", "sounds"),
+    [
+        ([], None, False),
+        (SECOND_BY_DEFAULT, None, True),
+        (SECOND_BY_DEFAULT, 0, False),
+        ([], 1, True),
+        (["-disposition:a:0", "0", "-disposition:a:1", "0"], None, False),
+    ],
+)
+def test_the_default_track_is_heard_else_the_first_else_the_one_asked_for(
+    container: str, flags: list[str], track: int | None, sounds: bool
+) -> None:
+    data = two_tracks(*flags, "-f", container)
+    samples = np.concatenate(list(MediaFile(io.BytesIO(data), track).decode(60)))
+    assert (np.abs(samples).max() > 500) == sounds
+
+
+def test_a_track_that_is_not_there_is_refused_before_any_work() -> None:
+    with pytest.raises(InvalidField, match="has 2 audio tracks, counted from 0"):
+        MediaFile(io.BytesIO(two_tracks("-f", "matroska")), 2).probe(60)
 
 
 @pytest.mark.parametrize("kept", [0.02, 0.3, 0.7])
