@@ -206,7 +206,7 @@ services:
     environment: ENVIRONMENT
     volumes: ["MODELS:/models:ro"]
 volumes: {huggingface: {}, uploads: {}}
-secrets: {hf_token: {environment: HF_TOKEN}}
+secrets: {hf_token: {environment: HF_TOKEN}, pip_conf: {file: /dev/null}}
 """
 
 
