@@ -54,8 +54,11 @@ async def test_a_missing_folder_is_refused_and_is_there_once_it_is_made(
     await backend.stop(None)
     stack.write(app=program(SLEEPS))
     (tmp_path / "moved").symlink_to(stack.folder)
-    await backend.start(ignore)
-    assert (await backend.observe()).running
+    try:
+        await backend.start(ignore)
+        assert (await backend.observe()).running
+    finally:
+        await stack.compose("-p", "moved", "down", "-t", "0")
 
 
 async def test_a_folder_without_a_compose_file_is_refused_in_composes_own_words(
