@@ -28,6 +28,7 @@ from typing import Final
 
 from autostart_proxy.journal import Journal
 from autostart_proxy.relay.downstream import DownstreamConnection
+from autostart_proxy.relay.memory import Memory
 from autostart_proxy.relay.peers import Service
 from autostart_proxy.relay.turns import Turns
 from autostart_proxy.relay.upstream import Pool
@@ -77,6 +78,7 @@ class Server:
         self._listeners: list[asyncio.Server] = []
         self._unix_paths: list[str] = []
         self._sweeper: asyncio.TimerHandle | None = None
+        self._memory: Final = Memory()
         self._id_prefix = os.urandom(5).hex().encode()
         self._ids = count(1)
 
@@ -195,3 +197,4 @@ class Server:
                 if seen & _GONE:
                     unread[descriptor].left_unseen()
         self.pool.sweep(now)
+        self._memory.watch(len(self.connections))

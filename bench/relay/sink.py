@@ -28,6 +28,9 @@ def serve(port: int) -> None:
                         b"Upgrade: websocket\r\n\r\n"
                     )
                     return
+                if head.startswith(b"GET "):  # whoever asks whether somebody is there
+                    self.transport.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                    return
                 self.left = int(head.lower().partition(b"content-length:")[2].split()[0])
             self.left -= len(data)
             if self.left == 0:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.relay.proxies import NGINX_PROXY, NGINX_TUNINGS, NGINX_UPSTREAM, NODE
+from bench.relay.proxies import HOST, NGINX_PROXY, NGINX_TUNINGS, NGINX_UPSTREAM, NODE
 
 OURS = ("ours", "before")
 """What routes by host rather than by path."""
@@ -49,6 +49,15 @@ def wait_for(port: int, log: Path) -> None:
             return
         time.sleep(0.05)
     raise SystemExit(f"nobody listens on port {port}: {log.read_text()}")
+
+
+def wait_for_sink(proxy: Proxy) -> None:
+    """Wait until a proxy passes requests on to the sink: one that holds them looks idle."""
+    host = "sink.example" if proxy.name in OURS else HOST
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=10) as line:
+        line.sendall(f"GET /sink HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        if not (said := line.recv(4096)).startswith(b"HTTP/1.1 204 "):
+            raise SystemExit(f"{proxy.name} does not reach the sink: {said!r}")
 
 
 @contextlib.contextmanager
@@ -140,6 +149,8 @@ def stage(
             proxies.append(Proxy(each, port, psutil.Process(process.pid)))
         wait_for(files, folder / "upstream.log")
         wait_for(sink, folder / "sink.log")
+        for proxy in proxies:
+            wait_for_sink(proxy)
         yield Stage(proxies, folder, psutil.Process(upstream.pid))
 
 

@@ -43,6 +43,12 @@ UPLOAD = "POST /sink HTTP/1.1\r\nHost: {host}\r\n" + CHUNKED
 FIELDS = b"".join(b"X-%d: %d\r\n" % (number, number) for number in range(150))
 NOBODY = b"GET /index.html HTTP/1.1\r\nHost: x\r\n"
 GOOD = f"GET /index.html HTTP/1.1\r\nHost: {HOST}\r\n\r\n".encode()
+QUESTION = GOOD.replace(b"/index.html", b"/.well-known/autostart-proxy/waiting")
+
+
+def unlike_others(number: int) -> bytes:
+    """A request for nobody that resembles none before it."""
+    return NOBODY + FIELDS.replace(b"X", b"X%d" % number) + b"\r\n"
 
 
 def ask(path: str) -> str:
@@ -52,10 +58,13 @@ def ask(path: str) -> str:
 CASES = [
     Case("requests for nobody", "", repeated(NOBODY + b"\r\n")),
     Case("large requests for nobody", "", repeated(NOBODY + FIELDS + b"\r\n")),
+    Case("requests with new fields each", "", repeated(b"".join(map(unlike_others, range(70))))),
+    Case("questions of waiting pages", "", repeated(QUESTION)),
     Case("good requests", "", repeated(GOOD)),
     Case("empty lines", "", repeated(b"\r\n")),
     Case("upload in chunks of 1", UPLOAD, repeated(b"1\r\na\r\n")),
     Case("upload in chunks of 16", UPLOAD, repeated(b"10\r\n0123456789abcdef\r\n")),
+    Case("upload in chunks with extensions", UPLOAD, repeated(b"1 ;a=b\r\na\r\n")),
     Case("upload at full speed", UPLOAD, repeated(b"10000\r\n%b\r\n" % (b"x" * 65536))),
     Case("answer in chunks of 1", ask("chunks/1")),
     Case("answer in chunks of 16", ask("chunks/16")),
@@ -67,24 +76,27 @@ CASES = [
 
 
 def serve(port: int) -> None:
-    """Answer `chunks/SIZE` or `interims` without end, and read what is posted."""
+    """Answer `/sink/chunks/SIZE` or `/sink/interims` without end, and read what is posted."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             method, path, _ = (await reader.readuntil(b"\r\n\r\n")).decode().split(" ", 2)
-            if method == "POST":
-                while await reader.read(BLOCK_BYTES):
-                    pass
-                return
-            _, _, kind, *size = path.split("/")
-            piece = b"HTTP/1.1 103 Early Hints\r\n\r\n"
-            if kind == "chunks":
-                piece = b"%x\r\n%b\r\n" % (int(size[0]), b"x" * int(size[0]))
-                writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
-            block = repeated(piece)
-            while True:
+            while method == "POST" and await reader.read(BLOCK_BYTES):
+                pass
+            match path.split("/"):
+                case ["", "sink", "chunks", size]:
+                    piece = b"%x\r\n%b\r\n" % (int(size), b"x" * int(size))
+                    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+                case ["", "sink", "interims"]:
+                    piece = b"HTTP/1.1 103 Early Hints\r\n\r\n"
+                case _:  # whoever asks whether somebody is there
+                    writer.write(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+                    piece = b""
+            block = repeated(piece) if piece else b""
+            while block:
                 writer.write(block)
                 await writer.drain()
+        writer.close()
 
     async def run() -> None:
         server = await asyncio.start_server(answer, "127.0.0.1", port, backlog=4096)

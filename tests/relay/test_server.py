@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import resource
+import socket
 import subprocess
 import sys
 import textwrap
@@ -19,7 +20,17 @@ import psutil
 import pytest
 
 from autostart_proxy.relay import downstream, patience, server, upstream
-from tests.relay.wire import OK, Config, Line, Relay, ScriptedUpstream, access_log, get, relaying
+from tests.relay.wire import (
+    OK,
+    Config,
+    Line,
+    Relay,
+    ScriptedUpstream,
+    access_log,
+    get,
+    relaying,
+    until,
+)
 
 POST = b"POST / HTTP/1.1\r\nHost: a.example\r\n"
 
@@ -397,6 +408,36 @@ async def test_half_a_gigabyte_goes_up_to_a_cold_service_in_constant_memory(
         assert max(peak, proxy.seen.memory_info().rss) - before < 50_000_000
         client.close()
         proxy.end()
+
+
+@pytest.mark.asyncio(loop_factories=["uvloop"])
+async def test_the_memory_of_clients_that_did_not_read_comes_back() -> None:
+    async def endless(line: Line) -> None:
+        await line.head()
+        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000000\r\n\r\n")
+        with contextlib.suppress(TimeoutError):
+            while True:
+                await line.send(b"x" * 500_000)
+
+    async with ScriptedUpstream(endless) as upstream:
+        proxy = Proxy(upstream.port, "warm")
+        before = proxy.seen.memory_info().rss
+        for _ in range(3):  # the first rush may leave nothing behind by itself
+            crowd = [deaf_client(proxy.port) for _ in range(300)]
+            await until(lambda: proxy.seen.memory_info().rss - before > 100_000_000)
+            for client in crowd:
+                client.close()
+            await until(lambda: proxy.seen.memory_info().rss - before < 20_000_000)
+        proxy.end()
+
+
+def deaf_client(port: int) -> socket.socket:
+    """Asks, and never reads."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    client.connect(("127.0.0.1", port))
+    client.sendall(get())
+    return client
 
 
 @pytest.mark.asyncio(loop_factories=["uvloop"])
