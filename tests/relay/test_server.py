@@ -13,7 +13,8 @@ import socket
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
+from itertools import repeat
 from pathlib import Path
 
 import psutil
@@ -49,21 +50,33 @@ async def hasty(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Relay]:
         yield relay
 
 
+@contextlib.asynccontextmanager
+async def dribbling(to: Line, pieces: Iterable[bytes], pause_seconds: float) -> AsyncIterator[None]:
+    """Send one piece after the other, slowly, until the end of the context."""
+
+    async def dribble() -> None:
+        with contextlib.suppress(ConnectionError):
+            for piece in pieces:
+                await to.send(piece)
+                await asyncio.sleep(pause_seconds)
+
+    sending = asyncio.ensure_future(dribble())
+    try:
+        yield
+    finally:
+        sending.cancel()
+
+
 async def test_a_head_that_dribbles_in_runs_out_of_time(
     hasty: Relay, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = await hasty.client()
 
-    async def dribble() -> None:
-        for byte in get("/", "X: " + "y" * 1000):
-            client.writer.write(bytes([byte]))
-            await asyncio.sleep(0.02)
-
-    dribbling = asyncio.ensure_future(dribble())
+    head = get("/", "X: " + "y" * 1000)
     with caplog.at_level(logging.INFO):
-        got = await client.answer()
+        async with dribbling(client, (bytes([byte]) for byte in head), 0.02):
+            got = await client.answer()
     assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
-    dribbling.cancel()
     client.close()
     [entry] = access_log(caplog)
     assert 300 <= entry["total_ms"] < 3000, "from the first byte"
@@ -122,18 +135,11 @@ async def test_a_body_that_dribbles_in_keeps_no_service_awake(
     line = await hasty.upstream.next()
     await line.head()
 
-    async def dribble() -> None:
-        with contextlib.suppress(ConnectionError):
-            while True:
-                await client.send(piece)
-                await asyncio.sleep(0.1)
-
-    dribbling = asyncio.ensure_future(dribble())
-    async with asyncio.timeout(3):
-        got = await client.answer()
-    assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
-    await hasty.service.until(lambda s: not s.flowing)
-    dribbling.cancel()
+    async with dribbling(client, repeat(piece), 0.1):
+        async with asyncio.timeout(3):
+            got = await client.answer()
+        assert (got.status, json.loads(got.body)["error"]) == (408, "request_timeout")
+        await hasty.service.until(lambda s: not s.flowing)
     await line.until_gone()
     client.close()
 
@@ -166,21 +172,14 @@ async def test_a_response_head_that_does_not_end_runs_out_of_time(
     await line.head()
     await line.send(first)
 
-    async def dribble() -> None:
-        with contextlib.suppress(ConnectionError):
-            while then:
-                await line.send(then)
-                await asyncio.sleep(0.05)
-
-    dribbling = asyncio.ensure_future(dribble())
-    async with asyncio.timeout(3):
-        got = await client.answer()
-        if got.status == 103:
+    async with dribbling(line, repeat(then) if then else (), 0.05):
+        async with asyncio.timeout(3):
             got = await client.answer()
-    assert (got.status, json.loads(got.body)["error"]) == (504, "response_timeout")
-    await hasty.service.until(lambda s: not s.flowing)
+            if got.status == 103:
+                got = await client.answer()
+        assert (got.status, json.loads(got.body)["error"]) == (504, "response_timeout")
+        await hasty.service.until(lambda s: not s.flowing)
     assert any("response_timeout" in str(vars(each)) for each in caplog.records)
-    dribbling.cancel()
     line.close()
 
 

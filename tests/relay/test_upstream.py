@@ -22,6 +22,15 @@ async def asked(relay: Relay, request: bytes) -> tuple[Line, Line]:
     return client, line
 
 
+async def served_afresh(relay: Relay, client: Line) -> Line:
+    """See a request that was sent answered on a new connection to the service."""
+    fresh = await relay.upstream.next()
+    await fresh.head()
+    await fresh.send(OK)
+    assert (await client.answer()).body == b"ok"
+    return fresh
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -188,10 +197,7 @@ async def test_a_post_does_not_use_a_connection_that_has_just_ended(relay: Relay
         client, line = await keep_one_idle(relay)
         line.shut_down()
         await client.send(POST + b"Content-Length: 2\r\n\r\nhi")
-        fresh = await relay.upstream.next()
-        await fresh.head()
-        await fresh.send(OK)
-        assert (await client.answer()).body == b"ok"
+        fresh = await served_afresh(relay, client)
         fresh.close()
         client.close()
 
@@ -202,12 +208,8 @@ async def test_a_connection_with_surplus_bytes_is_not_used_again(relay: Relay) -
     assert (await client.answer()).body == b"ok"
     assert await line.until_gone() == b""
     await client.send(get("/next"))
-    fresh = await relay.upstream.next()
-    await fresh.head()
-    await fresh.send(OK)
-    assert (await client.answer()).body == b"ok"
+    (await served_afresh(relay, client)).close()
     line.close()
-    fresh.close()
 
 
 async def test_bytes_on_an_idle_connection_end_it(relay: Relay) -> None:
@@ -215,12 +217,8 @@ async def test_bytes_on_an_idle_connection_end_it(relay: Relay) -> None:
     await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
     assert await line.until_gone() == b""
     await client.send(get("/next"))
-    fresh = await relay.upstream.next()
-    await fresh.head()
-    await fresh.send(OK)
-    assert (await client.answer()).body == b"ok"
+    (await served_afresh(relay, client)).close()
     line.close()
-    fresh.close()
 
 
 @pytest.mark.parametrize("request_", [get("/next"), POST + b"Content-Length: 2\r\n\r\nhi"])
@@ -232,10 +230,7 @@ async def test_what_a_service_says_unasked_never_answers_a_request_that_comes_wi
         client, line = await keep_one_idle(relay)
         line.writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged")
         client.writer.write(request_)
-        fresh = await relay.upstream.next()
-        await fresh.head()
-        await fresh.send(OK)
-        assert (await client.answer()).body == b"ok"
+        fresh = await served_afresh(relay, client)
         for each in (line, fresh, client):
             each.reset()
 
@@ -245,10 +240,7 @@ async def test_a_get_does_not_use_a_connection_that_has_just_ended(relay: Relay)
         client, line = await keep_one_idle(relay)
         line.shut_down()
         await client.send(get("/next"))
-        fresh = await relay.upstream.next()
-        await fresh.head()
-        await fresh.send(OK)
-        assert (await client.answer()).body == b"ok"
+        fresh = await served_afresh(relay, client)
         fresh.close()
         client.close()
 
