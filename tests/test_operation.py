@@ -30,7 +30,7 @@ class Diary:
 
 
 async def until(diary: Diary, last: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while diary.lines[-1:] != [last]:  # noqa: ASYNC110 - a list has no event to set
             await asyncio.sleep(0.001)
 

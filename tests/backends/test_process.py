@@ -304,7 +304,7 @@ async def test_a_halted_program_can_be_stopped_gently(make: Make, port: int) -> 
     backend = make(programs.gentle())
     await get(await backend.start(ignore))
     os.kill(_leader(port), signal.SIGSTOP)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(15):
         await backend.stop(30)
 
 
@@ -375,7 +375,7 @@ def _in_background(program: str) -> str:
 async def _child_of(backend: ProcessBackend) -> int:
     await backend.start(ignore)
     pid: list[str] = []
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(60):
         while not pid:
             pid = list(await backend.log_tail())
             await asyncio.sleep(0.02)

@@ -58,7 +58,7 @@ async def path(fleet: Fleet, tmp_path: Path) -> AsyncIterator[Path]:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - what is waited for has no event to set
             await asyncio.sleep(0.005)
 

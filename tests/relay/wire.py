@@ -22,7 +22,7 @@ from autostart_proxy.status import ServiceStatus
 from autostart_proxy.wire.heads import HEAD_LIMIT_BYTES
 from tests.fakes import logging_journal
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 HOST = "a.example"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 

@@ -143,16 +143,16 @@ def serve(
     thread.start()
     host, port = listener.getsockname()
     try:
-        with httpx.Client(base_url=f"http://{host}:{port}", timeout=30, trust_env=False) as client:
+        with httpx.Client(base_url=f"http://{host}:{port}", timeout=60, trust_env=False) as client:
             wait_until(lambda: client.get("/health").status_code == 200)
             yield client
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(60)
         listener.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     """Wait for a condition that another thread brings about."""
     waiting = threading.Event()
     for _ in range(int(seconds / 0.01)):

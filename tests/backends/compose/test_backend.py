@@ -179,7 +179,7 @@ class TestOrder:
 
 
 async def eventually_status(stack: Stack, name: str, status: str) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while await stack.status(name) != status:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.05)
 

@@ -42,5 +42,5 @@ async def test_only_those_of_one_project_wait_for_each_other() -> None:
     neighbours = Neighbours()
     async with neighbours.lock("p"):
         assert neighbours.lock("p").locked()
-        async with asyncio.timeout(5), neighbours.lock("q"):
+        async with asyncio.timeout(60), neighbours.lock("q"):
             pass

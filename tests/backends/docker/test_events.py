@@ -83,7 +83,7 @@ async def test_all_listeners_share_one_subscription_which_ends_with_the_last(
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(0.005)
 
