@@ -9,8 +9,9 @@ medians, in seconds:
 - since the start: `/health`, the answer to a plain request that was sent at once, `/ready`;
 - cold: a request with words and speakers, sent as soon as `/health` answers, and since the start;
 - warm: the same request again, and the share of each stage, as `/metrics` tells it;
-- memory of the process: at `/health`, when ready, after words and speakers, and after all models
-  were unloaded.
+- memory of the processes: at `/health`, when ready, after words and speakers, and after all models
+  were unloaded;
+- woken: a plain request and one with words and speakers, after that.
 
 Needs Docker, the image `whisperx-engine:latest`, `pip install httpx prometheus-client`.
 """
@@ -68,10 +69,9 @@ class Container:
             docker("stop", self.name)
 
     def resident_megabytes(self) -> float:
-        """Memory of its process."""
-        text = docker("exec", self.name, "cat", "/proc/1/status")
-        fields = dict(line.split(":", 1) for line in text.splitlines())
-        return int(fields["VmRSS"].split()[0]) * 1024 / MEGABYTE
+        """Memory of its processes."""
+        _, *lines = docker("top", self.name, "-eo", "pid,rss").splitlines()
+        return sum(int(line.split()[1]) for line in lines) * 1024 / MEGABYTE
 
 
 def wait(http: httpx.Client, path: str) -> None:
@@ -126,6 +126,8 @@ def measure(container: Container, recording: bytes) -> Iterator[tuple[str, float
             time.sleep(0.2)
         time.sleep(1)
         yield "megabytes_unloaded", container.resident_megabytes()
+        yield "woken_plain", asked(http, "/v1/audio/transcriptions", recording, {})
+        yield "woken_request", asked(http, "/transcribe", recording, WORDS_AND_SPEAKERS)
 
 
 def main() -> None:

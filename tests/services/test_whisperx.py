@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -331,9 +332,69 @@ def test_models_of_all_stages_are_given_back(folder: Path) -> None:
     with running(folder, WHISPERX__TTL="2") as service:
         service.until_ready()
         transcribed(service.http, sample("demo.wav"), diarize="true")
-        loaded = service.http.get("/api/ps").json()["models"]
-        assert set(loaded) == {"tiny", "alignment:en", "diarization:"}
-        wait_until(lambda: service.http.get("/api/ps").json() == {"models": []}, 30)
+        assert set(loaded(service)) == {"tiny", "alignment:en", "diarization:"}
+        wait_until(lambda: loaded(service) == [], 30)
+
+
+def test_idle_it_is_small_and_wakes_as_fast_as_from_the_start(folder: Path) -> None:
+    started = time.monotonic()
+    with running(folder, WHISPERX__TTL="2") as service:
+        transcribed(service.http, sample("demo.wav"), diarize="true")
+        cold = time.monotonic() - started
+        transcribed(service.http, sample("minute.flac"), diarize="true")
+        service.http.post("/v1/audio/transcriptions", files={"file": sample("minute.flac")})
+        wait_until(lambda: len(service.processes()) == 1, 30)
+        assert loaded(service) == []
+        assert service.memory_bytes() < 150_000_000
+        assert service.http.get("/ready").status_code == 200
+        again = time.monotonic()
+        found = transcribed(service.http, sample("demo.wav"), diarize="true")
+        assert text(found) == "Hello world. Open garden window seven. Thanks."
+        assert time.monotonic() - again < cold
+
+
+def test_plain_words_bring_no_large_library_back(folder: Path) -> None:
+    with running(folder, WHISPERX__TTL="2") as service:
+        service.until_ready()
+        assert service.has_mapped("libtorch")
+        wait_until(lambda: len(service.processes()) == 1, 30)
+        files = {"file": sample("demo.wav")}
+        answer = service.http.post("/v1/audio/transcriptions", files=files)
+        assert answer.json()["text"] == "Hello world. Open garden window seven. Thanks."
+        assert len(service.processes()) == 2
+        assert not service.has_mapped("libtorch")
+
+
+def test_the_large_libraries_leave_though_plain_words_go_on(folder: Path) -> None:
+    with running(folder, WHISPERX__TTL="3") as service:
+        transcribed(service.http, sample("demo.wav"), diarize="true")
+        assert service.has_mapped("libtorch")
+
+        def without_libraries() -> bool:
+            files = {"file": sample("demo.wav")}
+            assert service.http.post("/v1/audio/transcriptions", files=files).status_code == 200
+            return not service.has_mapped("libtorch")
+
+        wait_until(without_libraries, 30)
+        assert loaded(service) == ["tiny"]
+
+
+def test_a_worker_that_is_killed_fails_its_own_request_alone(folder: Path) -> None:
+    with running(folder) as service, ThreadPoolExecutor(1) as beside:
+        service.until_ready()
+        files, fields = {"file": sample("minute.flac")}, {"diarize": "true"}
+        answer = beside.submit(service.http.post, "/transcribe", files=files, data=fields)
+        wait_until(lambda: figure(service.http, "speech_jobs_running") == 1)
+        [worker] = [process for process in service.processes() if process.number != 1]
+        docker("exec", service.name, "sh", "-c", f"kill -9 {worker.number}")
+        assert error_of(answer.result())[:2] == (500, "worker_ended")
+        found = transcribed(service.http, sample("demo.wav"), diarize="true")
+        assert text(found) == "Hello world. Open garden window seven. Thanks."
+
+
+def loaded(service: Container) -> list[str]:
+    names: list[str] = service.http.get("/api/ps").json()["models"]
+    return names
 
 
 def test_a_language_without_an_alignment_model_is_transcribed_with_a_warning(

@@ -61,6 +61,37 @@ def models(folder: Path) -> Path:
     return root
 
 
+PROCESSES = """
+import json, os, pathlib
+found = []
+for folder in pathlib.Path("/proc").glob("[0-9]*"):
+    try:
+        command = (folder / "cmdline").read_text()
+        if int(folder.name) == os.getpid() or "healthcheck" in command:
+            continue
+        fields = dict(line.split(":", 1) for line in (folder / "status").read_text().splitlines())
+        mapped = {line.split()[-1] for line in (folder / "maps").read_text().splitlines()}
+        found.append({
+            "number": int(folder.name),
+            "resident_bytes": int(fields["VmRSS"].split()[0]) * 1024,
+            "libraries": [path for path in mapped if ".so" in path],
+        })
+    except (OSError, KeyError):
+        pass  # it has just ended
+print(json.dumps(found))
+"""
+"""Runs in the container: a kernel tells nobody else what a process has mapped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process of a container; `libraries` are the shared ones, as paths."""
+
+    number: int
+    resident_bytes: int
+    libraries: list[str]
+
+
 @dataclass(frozen=True, slots=True)
 class Container:
     """A running service."""
@@ -79,11 +110,18 @@ class Container:
         ended = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True)
         return ended.stdout + ended.stderr
 
+    def processes(self) -> list[Process]:
+        """What runs in the container, but for Docker's check of its health."""
+        found = json.loads(docker("exec", self.name, "python3", "-c", PROCESSES))
+        return [Process(**each) for each in found]
+
     def memory_bytes(self) -> int:
         """What the processes of the container hold, without the page cache."""
-        text = docker("exec", self.name, "cat", "/proc/1/status")
-        fields = dict(line.split(":", 1) for line in text.splitlines())
-        return int(fields["VmRSS"].split()[0]) * 1024
+        return sum(process.resident_bytes for process in self.processes())
+
+    def has_mapped(self, library: str) -> bool:
+        """Say whether a process has loaded a library whose file is named like this."""
+        return any(library in each for process in self.processes() for each in process.libraries)
 
     def until_ready(self) -> None:
         """Wait until a request would be served at once."""

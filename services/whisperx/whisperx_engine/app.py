@@ -6,10 +6,10 @@ from fastapi import FastAPI
 from speech_service.app import create_app
 
 from . import routes
-from .engine import WhisperX
+from .engine import IsolatedWhisperX
 from .settings import WhisperXSettings
 
 
 def create(settings: WhisperXSettings) -> FastAPI:
     """Return the service; nothing heavy is imported before it has started."""
-    return create_app(WhisperX(settings), settings, "whisperx", [routes.router])
+    return create_app(IsolatedWhisperX(settings), settings, "whisperx", [routes.router])

@@ -11,6 +11,7 @@ from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import Device
 from speech_service.contract.engine import Abilities, Borrow, ModelCard
 from speech_service.work import hub
+from speech_service.work.isolation import Workers
 
 from . import diarization, libraries, punkt, sources
 from .alignment import Aligner
@@ -47,7 +48,8 @@ class WhisperX:
 
     def complete(self) -> None:
         """See `Engine.complete`: some seconds that only words and speakers need."""
-        libraries.imported(self._threads)
+        with self._borrow(libraries.POOL_NAME):
+            pass
 
     def resolve(self, model: str | None) -> str:
         """See `Engine.resolve`."""
@@ -70,10 +72,16 @@ class WhisperX:
         return self._whisper.speech(samples)
 
     def load(self, model: str) -> Any:
-        """See `Engine.load`; alignment and diarization models have names of their own."""
+        """See `Engine.load`; what is no Whisper model has a name of its own.
+
+        That is the models of alignment and of diarization, and the libraries, which are claimed for
+        as long as anything needs them.
+        """
         kind, colon, rest = model.partition(":")
         if not colon:
             return self._recognizer(model)
+        if model == libraries.POOL_NAME:
+            return libraries.imported(self._threads)
         return self._diarizer() if model == diarization.POOL_NAME else self._aligner(rest)
 
     def _device(self) -> str:
@@ -143,3 +151,23 @@ class WhisperX:
                     device=self._device(),
                 )
             )
+
+
+class IsolatedWhisperX(WhisperX):
+    """The same engine with all of its models in a worker process, which ends when it is idle.
+
+    What is found and fetched is found and fetched here.
+    """
+
+    def __init__(self, settings: WhisperXSettings) -> None:
+        super().__init__(settings)
+        self._workers = Workers(WhisperX, settings, burden=libraries.POOL_NAME)
+
+    def prepare(self, borrow: Borrow) -> None:
+        """See `Engine.prepare`."""
+        self._workers.prepare(borrow)
+        super().prepare(borrow)
+
+    def load(self, model: str) -> Any:
+        """See `Engine.load`."""
+        return self._workers.load(model)

@@ -3,6 +3,9 @@
 They take seconds to import, so that happens while the service answers already. transformers, which
 they need, breaks if two threads import from it at once: whoever needs any of them calls `imported`
 first, and waits for whoever came before.
+
+Nothing gives back what has been imported but the end of its process. So the libraries are claimed
+like a model: the worker process in which nobody claims them any more takes no further work.
 """
 
 from __future__ import annotations
@@ -13,6 +16,9 @@ import time
 import warnings
 
 log = logging.getLogger(__name__)
+
+POOL_NAME = ":libraries"
+"""What they are called among the models in memory, where they are not listed."""
 
 _LOUD = ("whisperx", "lightning", "lightning.pytorch", "lightning.fabric", "pytorch_lightning")
 """Loggers that bring handlers of their own and tell of every step."""

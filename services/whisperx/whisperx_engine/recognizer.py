@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from faster_whisper_engine.recognizer import WhisperRecognizer
 from speech_service.contract.engine import SAMPLE_RATE, Borrow, Item
 from speech_service.contract.transcript import Options, Progress, Segment, Speakers, Stage, Summary
 
-from . import alignment, diarization
+from . import alignment, diarization, libraries
 from .pipeline import BatchedWhisper, Stretch
 from .sources import NoAlignmentModel
 from .watching import Report, watched
@@ -35,7 +36,7 @@ class WhisperXRecognizer:
     Args:
         whisper: the model.
         batched: makes the library's batched pipeline around it; called once, when first needed.
-        borrow: claims the models of the other stages.
+        borrow: claims the models of the other stages, and the libraries.
         find_alignment: raises NoAlignmentModel for a language that nobody can align, and
             ModelUnavailable where its model cannot be had now.
         find_diarization: raises ModelUnavailable where that model cannot be had.
@@ -68,12 +69,20 @@ class WhisperXRecognizer:
             # A missing token is told before minutes are spent on the text.
             self._find_diarization()
         samples = _gathered(audio)
-        segments, summary = yield from self._text(samples, options)
-        if options.speakers:
-            naming = partial(self._named, segments, _as_floats(samples), options.speakers)
-            segments = yield from watched(Stage.DIARIZE, naming)
+        with self._libraries(options):
+            segments, summary = yield from self._text(samples, options)
+            if options.speakers:
+                naming = partial(self._named, segments, _as_floats(samples), options.speakers)
+                segments = yield from watched(Stage.DIARIZE, naming)
         yield from segments
         yield summary
+
+    def _libraries(self, options: Options) -> AbstractContextManager[object]:
+        """Claim the large libraries if something is going to need them."""
+        aligned = options.words and options.task != "translate"
+        if aligned or options.speakers:
+            return self._borrow(libraries.POOL_NAME)
+        return nullcontext()
 
     def _text(
         self, samples: NDArray[np.int16], options: Options

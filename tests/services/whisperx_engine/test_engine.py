@@ -12,15 +12,17 @@ from typing import Any
 import pytest
 from faster_whisper_engine.settings import Device
 from speech_service.contract.errors import ModelUnavailable
+from speech_service.contract.transcript import Options, Segment
 from whisperx_engine import engine as engine_module
 from whisperx_engine import libraries, punkt
 from whisperx_engine.alignment import Aligner
 from whisperx_engine.diarization import POOL_NAME, Diarizer
-from whisperx_engine.engine import WhisperX
+from whisperx_engine.engine import IsolatedWhisperX, WhisperX
 from whisperx_engine.recognizer import WhisperXRecognizer
 from whisperx_engine.settings import WhisperXSettings
 
 from ..program import MODEL
+from ..test_faster_whisper import ENGLISH
 from .stand_ins import stand_in
 
 
@@ -78,8 +80,29 @@ def test_a_whisper_model_is_loaded_without_the_large_libraries(steps: list[Any])
 
 
 def test_the_large_libraries_come_when_the_service_answers_already(steps: list[Any]) -> None:
-    engine().complete()
-    assert steps == ["import 3"]
+    wanted = engine()
+    borrowed: list[str] = []
+
+    def borrow(name: str) -> Any:
+        borrowed.append(name)
+        return nullcontext(wanted.load(name))
+
+    wanted.prepare(borrow)
+    assert steps == []
+    wanted.complete()
+    assert (steps, borrowed) == (["import 3"], [libraries.POOL_NAME])
+
+
+def test_what_is_found_and_fetched_is_so_here_and_the_rest_in_a_process_of_its_own() -> None:
+    isolated = IsolatedWhisperX(WhisperXSettings(model=str(MODEL), offline=True))
+    isolated.prepare(lambda name: nullcontext())
+    assert isolated.is_local(isolated.resolve(None))
+    model = isolated.load(MODEL.name)
+    audio = iter([ENGLISH.samples()])
+    said = "".join(
+        item.text for item in model.transcribe(audio, Options()) if isinstance(item, Segment)
+    )
+    assert said.strip() == ENGLISH.text
 
 
 def test_an_aligner_is_loaded_from_the_operators_folder(steps: list[Any], tmp_path: Path) -> None:

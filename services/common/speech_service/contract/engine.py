@@ -126,7 +126,9 @@ class Engine(Protocol):
 
         Args:
             model: canonical name; then a `Recognizer` is returned. A recognizer may borrow models
-                of other kinds under names that `resolve` never returns.
+                of other kinds under names that `resolve` never returns; what is no model at all
+                has one that begins with a colon, and is listed nowhere. What is returned may have
+                an attribute `worn_out`: true once it should rather be loaded anew than used again.
         Raises:
             ModelNotFound, ModelUnavailable: as `fetch`; also for a damaged model.
         """

@@ -2,15 +2,14 @@
 
 Rules: whoever wants a model that is being loaded waits for that load; a load that its clients gave
 up goes on; a model is unloaded only while nobody uses it, `ttl` seconds after its last use; a load
-that failed leaves nothing, so the next request tries again. All state belongs to the event loop;
+that failed leaves nothing, so the next request tries again; a model that is worn out is loaded anew
+for whoever comes next, while those that use it go on. All state belongs to the event loop;
 loading and freeing happen in threads.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from typing import Generic, TypeVar
 
 from ..contract.errors import Conflict, NotFound
 from ..contract.settings import NEVER
+from ..process.memory import hand_back
 
 M = TypeVar("M")
 log = logging.getLogger(__name__)
@@ -57,6 +57,7 @@ class ModelPool(Generic[M]):
         load: blocking; called in a thread, once at a time per name.
         ttl: seconds from the last use to unloading; 0 at once, -1 never.
         observe: told the name, the seconds and the success of each load.
+        worn_out: whether a loaded model had rather not be used once more.
     """
 
     def __init__(
@@ -64,16 +65,19 @@ class ModelPool(Generic[M]):
         load: Callable[[str], M],
         ttl: float,
         observe: Callable[[str, float, bool], None] = lambda name, seconds, ok: None,
+        worn_out: Callable[[M], bool] = lambda model: False,
     ) -> None:
         self._load = load
         self._ttl = ttl
         self._observe = observe
+        self._worn_out = worn_out
         self._slots: dict[str, _Slot[M]] = {}
 
     @property
     def loaded(self) -> list[str]:
-        """Names of the models in memory."""
-        return [name for name, slot in self._slots.items() if slot.loaded]
+        """Names of the models in memory; what begins with a colon is no model."""
+        names = [name for name, slot in self._slots.items() if slot.loaded]
+        return [name for name in names if not name.startswith(":")]
 
     async def acquire(self, name: str) -> Lease[M]:
         """Claim a model, loading it if need be.
@@ -83,7 +87,7 @@ class ModelPool(Generic[M]):
         Cancellation: ends the claim; a load under way goes on.
         """
         self._loop = asyncio.get_running_loop()
-        slot = self._slots.get(name) or self._start_loading(name)
+        slot = self._usable(name) or self._start_loading(name)
         slot.users += 1
         if slot.timer:
             slot.timer.cancel()
@@ -122,6 +126,17 @@ class ModelPool(Generic[M]):
             raise Conflict(f"the model {name!r} is in use; try again when it is idle")
         await self._drop(name, slot)
 
+    def _usable(self, name: str) -> _Slot[M] | None:
+        """Return what there is of a model, and drop it if it is worn out."""
+        slot = self._slots.get(name)
+        if slot is None or not slot.loaded or not self._worn_out(slot.loading.result()):
+            return slot
+        if slot.users:
+            del self._slots[name]
+        else:
+            self._drop(name, slot)
+        return None
+
     def _start_loading(self, name: str) -> _Slot[M]:
         loop = asyncio.get_running_loop()
         slot = _Slot(loop.run_in_executor(None, self._timed_load, name))
@@ -150,7 +165,10 @@ class ModelPool(Generic[M]):
     def _leave(self, name: str, slot: _Slot[M]) -> None:
         slot.users -= 1
         if not slot.users and slot.loaded:
-            self._arm(name, slot)
+            if self._slots.get(name) is slot:
+                self._arm(name, slot)
+            else:
+                self._let_go(slot)
 
     def _arm(self, name: str, slot: _Slot[M]) -> None:
         """Start the clock of an idle model."""
@@ -163,19 +181,17 @@ class ModelPool(Generic[M]):
         if slot.timer:
             slot.timer.cancel()
         del self._slots[name]
+        log.info("model unloaded", extra={"model": name})
+        return self._let_go(slot)
+
+    def _let_go(self, slot: _Slot[M]) -> asyncio.Future[None]:
         # Handed over, so that the last reference dies in the thread: freeing takes a while too.
         held = [slot.loading]
         del slot.loading
-        log.info("model unloaded", extra={"model": name})
         return asyncio.get_running_loop().run_in_executor(None, _free, held)
 
 
 def _free(held: list[asyncio.Future[M]]) -> None:
     """Let go of a model and hand its memory back to the system."""
     held.clear()
-    gc.collect()
-    try:
-        # glibc keeps freed arenas; without this the process stays as large as it ever was.
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):
-        log.debug("malloc_trim is not available")
+    hand_back()

@@ -48,7 +48,12 @@ class SpeechService:
         self.settings = settings
         self.metrics = Metrics()
         self.turns = Turns(settings.jobs, settings.max_queued)
-        self.models: ModelPool[Any] = ModelPool(engine.load, settings.ttl, self.metrics.model_load)
+        self.models: ModelPool[Any] = ModelPool(
+            engine.load,
+            settings.ttl,
+            self.metrics.model_load,
+            lambda model: getattr(model, "worn_out", False),
+        )
         self.metrics.queued.set_function(lambda: self.turns.waiting)
         self.metrics.running.set_function(lambda: self.turns.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))

@@ -44,6 +44,16 @@ async def test_a_model_is_loaded_once_for_all() -> None:
     assert len({id(lease.model) for lease in leases}) == 1
 
 
+async def test_what_is_no_model_is_kept_like_one_and_not_listed() -> None:
+    loads: list[str] = []
+    pool = ModelPool(recording(loads), ttl=-1)
+    for _ in range(2):
+        (await pool.acquire(":libraries")).release()
+    (await pool.acquire("alignment:en")).release()
+    assert loads == [":libraries", "alignment:en"]
+    assert pool.loaded == ["alignment:en"]
+
+
 async def test_an_idle_model_is_given_back() -> None:
     pool = ModelPool(lambda name: Model(), ttl=20 * MS)
     lease = await pool.acquire("a")
@@ -152,4 +162,36 @@ async def test_what_cannot_be_loaded_cannot_be_borrowed() -> None:
             raise AssertionError("it was lent")
 
     await asyncio.to_thread(work)
+    assert pool.loaded == ["a"]
+
+
+class Worn(Model):
+    """A model that may wear out."""
+
+    worn_out = False
+
+
+async def test_a_model_that_is_worn_out_is_loaded_anew_for_whoever_comes_next() -> None:
+    pool = ModelPool(lambda name: Worn(), ttl=-1, worn_out=lambda model: model.worn_out)
+    first = await pool.acquire("a")
+    old = weakref.ref(first.model)
+    first.model.worn_out = True
+    second = await pool.acquire("a")
+    assert second.model is not first.model
+    assert pool.loaded == ["a"]
+    first.release()
+    del first
+    await until(lambda: old() is None)
+    assert (await pool.acquire("a")).model is second.model
+
+
+async def test_a_model_that_wore_out_unused_is_given_back_before_the_next_is_used() -> None:
+    pool = ModelPool(lambda name: Worn(), ttl=-1, worn_out=lambda model: model.worn_out)
+    lease = await pool.acquire("a")
+    old = weakref.ref(lease.model)
+    lease.model.worn_out = True
+    lease.release()
+    del lease
+    (await pool.acquire("a")).release()
+    await until(lambda: old() is None)
     assert pool.loaded == ["a"]
