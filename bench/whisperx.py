@@ -124,7 +124,7 @@ def measure(container: Container, recording: bytes) -> Iterator[tuple[str, float
         yield "megabytes_after_speakers", container.resident_megabytes()
         while http.get("/api/ps").json()["models"]:
             time.sleep(0.2)
-        time.sleep(1)
+        time.sleep(3)  # the libraries leave a moment after the models
         yield "megabytes_unloaded", container.resident_megabytes()
         yield "woken_plain", asked(http, "/v1/audio/transcriptions", recording, {})
         yield "woken_request", asked(http, "/transcribe", recording, WORDS_AND_SPEAKERS)

@@ -114,10 +114,11 @@ class _WorkerProcess:
             command = [sys.executable, "-m", worker.__name__, str(descriptor)]
             self._process = subprocess.Popen(command, pass_fds=[descriptor])
         self.retired = False
-        weakref.finalize(self, _end, self._link, self._process)
+        weakref.finalize(self, self._link.end)
         # Whatever a thread refers to lives as long as the thread does.
         lend = partial(_lend, weakref.ref(self), borrow)
-        threading.Thread(target=self._link.attend, args=(lend,), daemon=True).start()
+        attending = partial(_attend, self._link, self._process, lend)
+        threading.Thread(target=attending, daemon=True).start()
         with self.conversation() as conversation:
             conversation.say((kind, settings))
 
@@ -165,12 +166,14 @@ class _WorkerProcess:
         )
 
 
-def _end(link: Link, process: subprocess.Popen[bytes]) -> None:
-    """End a worker process; it has no reason to take longer than a moment."""
-    link.end()
+def _attend(
+    link: Link, process: subprocess.Popen[bytes], lend: Callable[[Conversation], None]
+) -> None:
+    """Serve a worker process until the link to it ends, and see to it that it ends, too."""
+    link.attend(lend)
     try:
         process.wait(_END_SECONDS)
-    except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:  # it has no reason to take longer than a moment
         process.kill()
         process.wait()
     log.info("worker process ended", extra={"pid": process.pid})
