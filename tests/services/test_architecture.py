@@ -57,8 +57,8 @@ FLOORS = [
 built on the first; what they share knows neither."""
 
 _VALUES = {
-    *("collections", "contextlib", "dataclasses", "enum", "html", "itertools", "json", "math"),
-    *("numpy", "pydantic", "typing"),
+    *("bisect", "collections", "contextlib", "dataclasses", "enum", "html", "itertools", "json"),
+    *("math", "numpy", "pydantic", "typing"),
 }
 PURE = dict.fromkeys(
     (
@@ -74,6 +74,7 @@ PURE = dict.fromkeys(
         "speech_service.media.timeline",
         "speech_service.media.utterances",
         "speech_service.media.windows",
+        "whisperx_engine.speakers",
     ),
     _VALUES,
 ) | {"faster_whisper_engine.prompts": _VALUES | {"faster_whisper", "tokenizers"}}

@@ -10,6 +10,8 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -23,13 +25,13 @@ from pyannote.core import Annotation, Segment, Timeline
 from pyannote.metrics.diarization import DiarizationErrorRate
 
 from tests.speech.dialogues import DIALOGUES, Cast, Dialogue, dialogue
-from tests.speech.synthesis import Speech, write_wav
+from tests.speech.synthesis import Speech, join, silence, speak, write_wav
 
 from . import media
 from .harness import wait_until
-from .speech_service.routes.test_openai import client_of, error_of
+from .speech_service.routes.test_openai import PATH, client_of, error_of
 from .test_engine_readme import output_of
-from .whisperx import SHIPPED, SPEECH, Container, docker, models, running
+from .whisperx import SHIPPED, SPEECH, UNPUNCTUATED, Container, docker, models, running
 
 pytestmark = pytest.mark.docker
 
@@ -197,6 +199,100 @@ def test_every_output_names_the_speakers(
     assert [cue.text for cue in vtt.captions] == turns
     assert {cue.voice for cue in vtt.captions} == {"SPEAKER_00", "SPEAKER_01"}
     assert len(output("tsv").splitlines()) == 1 + len(turns)
+
+
+def turns_of(found: dict[str, Any]) -> list[tuple[str, list[str]]]:
+    """Who says which words, one turn after the other, by the words alone."""
+    words = ((word["speaker"], word["word"].lower()) for word in found["word_segments"])
+    return [(who, [word for _, word in said]) for who, said in groupby(words, itemgetter(0))]
+
+
+@pytest.mark.parametrize("cast", DIALOGUES[:3], ids=str)
+def test_where_nothing_is_punctuated_a_segment_still_has_one_speaker(
+    cast: Cast, http: httpx.Client, recordings: dict[Cast, tuple[Dialogue, bytes]]
+) -> None:
+    made, data = recordings[cast]
+    found = transcribed(http, data, diarize="true", model=UNPUNCTUATED, language=cast.language)
+    names = dict(zip(cast.voices, ("SPEAKER_00", "SPEAKER_01"), strict=True))
+    assert made.turns[0].voice == cast.voices[0]
+    assert turns_of(found) == [
+        (names[turn.voice], [plain(word.text) for word in turn.words]) for turn in made.turns
+    ]
+    assert found["speakers"] == ["SPEAKER_00", "SPEAKER_01"]
+    for segment in found["segments"]:
+        assert {word["speaker"] for word in segment["words"]} == {segment["speaker"]}
+
+
+def test_every_format_changes_speakers_where_the_words_do(
+    http: httpx.Client, recordings: dict[Cast, tuple[Dialogue, bytes]]
+) -> None:
+    _, data = next(iter(recordings.values()))
+    common = {"diarize": "true", "model": UNPUNCTUATED, "language": "en"}
+    expected = [
+        (who, " ".join(words)) for who, words in turns_of(transcribed(http, data, **common))
+    ]
+
+    def answer(path: str, **fields: str) -> httpx.Response:
+        return http.post(path, files={"file": ("a.wav", data)}, data=common | fields)
+
+    def lines(text: str) -> list[tuple[str, str]]:
+        parts = (line.partition(": ") for line in text.splitlines())
+        return [(who, " ".join(said.lower().split())) for who, _, said in parts]
+
+    assert lines(answer("/transcribe", output="text").text) == expected
+    assert lines(answer(PATH, response_format="text").text) == expected
+    rows = answer("/transcribe", output="tsv").text.splitlines()[1:]
+    assert lines("\n".join(row.split("\t")[2] for row in rows)) == expected
+    srt = pysubs2.SSAFile.from_string(answer(PATH, response_format="srt").text, format_="srt")
+    assert lines("\n".join(cue.plaintext for cue in srt)) == expected
+    vtt = webvtt.from_buffer(io.StringIO(answer(PATH, response_format="vtt").text))
+    assert [(cue.voice, cue.text.lower()) for cue in vtt.captions] == expected
+    verbose = answer(
+        PATH, response_format="verbose_json", **{"timestamp_granularities[]": "word"}
+    ).json()
+    assert turns_of({"word_segments": verbose["words"]}) == [
+        (who, said.split()) for who, said in expected
+    ]
+    for diarized in (
+        verbose["segments"],
+        answer(PATH, response_format="diarized_json").json()["segments"],
+        events_of(answer(PATH, response_format="diarized_json", stream="true"), "segment"),
+        events_of(answer("/transcribe", stream="true"), "segment"),
+    ):
+        said = [(part["speaker"], " ".join(part["text"].lower().split())) for part in diarized]
+        assert said == expected
+
+
+def events_of(answer: httpx.Response, kind: str) -> list[dict[str, Any]]:
+    """The streamed events of one kind."""
+    data = (line.removeprefix("data: ") for line in answer.text.splitlines() if line)
+    return [event for event in map(json.loads, data) if event["type"].endswith(kind)]
+
+
+@pytest.mark.parametrize("pause", [0.3, 0.6])
+def test_an_answer_within_a_sentence_is_its_speakers(
+    pause: float, http: httpx.Client, tmp_path: Path
+) -> None:
+    parts = [
+        speak(text, "en", voice, speed=155, lead=0, tail=0)
+        for voice, text in (
+            ("m5", "open garden window"),
+            ("f4", "seven"),
+            ("m5", "hello world nine"),
+            ("f4", "thanks four"),
+        )
+    ]
+    whole = join([silence(0.5), join(parts, [pause] * 3), silence(0.5)])
+    found = transcribed(
+        http,
+        recorded(whole, tmp_path / "a.wav"),
+        diarize="true",
+        model=UNPUNCTUATED,
+        language="en",
+        num_speakers="2",
+    )
+    assert [who for who, _ in turns_of(found)] == ["SPEAKER_00", "SPEAKER_01"] * 2
+    assert turns_of(found)[1][1] == ["seven"]
 
 
 def test_without_alignment_speakers_are_told_apart_all_the_same(

@@ -22,6 +22,8 @@ SPEECH = Path(__file__).parents[1] / "speech"
 SHIPPED = Path(__file__).parents[2] / "services" / "whisperx"
 IMAGE = "whisperx-engine:latest"
 PIPELINE = "pyannote/speaker-diarization-community-1"
+UNPUNCTUATED = "unpunctuated"
+"""A model that writes no punctuation: what it hears is one sentence, whoever speaks."""
 
 CONFINED = (
     *("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges:true"),
@@ -56,6 +58,8 @@ def models(folder: Path) -> Path:
     """Put the trained models into a folder as the image looks for them under `/models`."""
     root = folder / "models"  # not the folder itself, which pytest lets nobody else read
     shutil.copytree(SPEECH / "model", root / "whisper" / "tiny")
+    shutil.copytree(SPEECH / "model", root / "whisper" / UNPUNCTUATED)
+    _leave_out_full_stops(root / "whisper" / UNPUNCTUATED / "tokenizer.json")
     shutil.copytree(SPEECH / "alignment", root / "alignment")
     shutil.copytree(SPEECH / "diarization", root / "diarization" / PIPELINE)
     return root
@@ -90,6 +94,12 @@ class Process:
     number: int
     resident_bytes: int
     libraries: list[str]
+def _leave_out_full_stops(tokenizer: Path) -> None:
+    """Let a model write a blank where it means the end of a sentence."""
+    described = json.loads(tokenizer.read_text("utf-8"))
+    vocabulary = described["model"]["vocab"]
+    vocabulary["."], vocabulary["Ġ"] = vocabulary["Ġ"], vocabulary["."]
+    tokenizer.write_text(json.dumps(described, ensure_ascii=False), "utf-8")
 
 
 @dataclass(frozen=True, slots=True)

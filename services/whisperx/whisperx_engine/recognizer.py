@@ -176,7 +176,12 @@ class WhisperXRecognizer:
             return []
         with self._borrow(diarization.POOL_NAME) as diarizer:
             named: list[Segment] = diarizer.assign(segments, samples, speakers, report)
-            return named
+        whole = {segment.text for segment in segments}
+        # What has been divided has the tokens of its part.
+        return [
+            part if part.text in whole else replace(part, tokens=self._tokens(part.text))
+            for part in named
+        ]
 
 
 def _gathered(audio: Iterator[NDArray[np.int16]]) -> NDArray[np.int16]:

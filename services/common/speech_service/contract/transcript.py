@@ -46,7 +46,7 @@ class Segment:
     """A stretch of speech as the model delivered it; the fields are those of Whisper.
 
     `start` and `end` are seconds, `seek` is in frames of 10 ms, `tokens` are the model's ids;
-    `words` is None where word times were not asked for; `speaker` is who speaks most of it.
+    `words` is None where word times were not asked for; `speaker` is who says all of it.
     """
 
     id: int
@@ -143,8 +143,8 @@ class Transcript:
 
     @property
     def speakers(self) -> list[str]:
-        """Who speaks, in the order of their names."""
-        return sorted({segment.speaker for segment in self.segments if segment.speaker})
+        """Who speaks, in the order of their first words."""
+        return list(dict.fromkeys(each.speaker for each in self.segments if each.speaker))
 
     @property
     def output_tokens(self) -> int:

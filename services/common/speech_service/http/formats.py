@@ -124,14 +124,19 @@ def segment_object(segment: Segment) -> dict[str, Any]:
         "avg_logprob": segment.avg_logprob,
         "compression_ratio": segment.compression_ratio,
         "no_speech_prob": segment.no_speech_prob,
+        **({"speaker": segment.speaker} if segment.speaker else {}),
     }
 
 
 def word_object(word: Word) -> dict[str, Any]:
-    """Return one element of `words`, without the space in front of the word."""
+    """Return one element of `words`, without the space in front of the word.
+
+    OpenAI has no `speaker` here; it is there where somebody asked for it.
+    """
     heard = {} if word.probability is None else {"probability": word.probability}
     times = {"start": round(word.start, 3), "end": round(word.end, 3)}
-    return {"word": word.word.strip(), **times, **heard}
+    said = {"speaker": word.speaker} if word.speaker else {}
+    return {"word": word.word.strip(), **times, **heard, **said}
 
 
 def text(transcript: Transcript) -> str:

@@ -22,8 +22,8 @@ def test_a_translation_is_english_whatever_was_spoken() -> None:
     assert replace(SAID, task="translate").language == "en"
 
 
-def test_each_speaker_is_named_once_and_nobody_is_none() -> None:
-    assert SAID.speakers == ["SPEAKER_00", "SPEAKER_01"]
+def test_each_speaker_is_named_once_in_the_order_of_speaking_and_nobody_is_none() -> None:
+    assert SAID.speakers == ["SPEAKER_01", "SPEAKER_00"]
     assert replace(SAID, segments=(replace(ONE, speaker=None),)).speakers == []
 
 
