@@ -57,8 +57,8 @@ FLOORS = [
 built on the first; what they share knows neither."""
 
 _VALUES = {
-    *("bisect", "collections", "contextlib", "dataclasses", "enum", "html", "itertools", "json"),
-    *("math", "numpy", "pydantic", "typing"),
+    *("binascii", "bisect", "collections", "contextlib", "dataclasses", "enum", "html"),
+    *("itertools", "json", "math", "numpy", "pydantic", "re", "typing"),
 }
 PURE = dict.fromkeys(
     (

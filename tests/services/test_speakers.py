@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from speech_service.contract.transcript import (
 )
 from speech_service.http import formats
 
+from . import media
 from .harness import FakeEngine, segment, serve
 from .speech_service.routes.test_openai import PATH, client_of, error_of, file
 
@@ -145,6 +147,77 @@ def test_an_engine_that_knows_no_speakers_says_so(fields: dict[str, str]) -> Non
     with serve() as http:
         answer = http.post(PATH, files=file(), data=fields)
     assert error_of(answer) == (400, "invalid_request", "response_format")
+
+
+def data_url(data: bytes) -> str:
+    return f"data:audio/wav;base64,{base64.b64encode(data).decode()}"
+
+
+VOICE = media.tone(3.0)
+
+
+def test_the_official_client_introduces_speakers() -> None:
+    engine = diarizing()
+    with serve(engine) as http, client_of(http) as client:
+        client.audio.transcriptions.create(
+            model="whisper-1",
+            response_format="diarized_json",
+            known_speaker_names=["Anna", "Bert"],
+            known_speaker_references=[data_url(VOICE), data_url(media.tone(9.9))],
+            **file(),
+        )
+    (asked,) = engine.asked
+    assert asked.speakers is not None
+    assert [known.name for known in asked.speakers.known] == ["Anna", "Bert"]
+    assert asked.speakers.known[0].samples == VOICE[44:]
+
+
+@pytest.mark.parametrize(
+    ("names", "references", "reason"),
+    [
+        (["Anna"], [], "must be pairs"),
+        ([], [data_url(VOICE)], "must be pairs"),
+        (["Anna", "Anna"], [data_url(VOICE)] * 2, "each name once"),
+        (["Anna"], ["garbage"], "must be data URLs"),
+        (["Anna"], ["data:audio/wav;base64,!!"], "must be data URLs"),
+        (["Anna"], [data_url(b"garbage")], "recording of 'Anna'"),
+        (["Anna"], [data_url(media.tone(1.0))], "shorter than 2 seconds"),
+        (["Anna"], [data_url(media.tone(11.0))], "longer than the 10"),
+    ],
+)
+def test_speakers_that_cannot_be_known_are_refused(
+    names: list[str], references: list[str], reason: str
+) -> None:
+    engine = diarizing()
+    fields = {"known_speaker_names[]": names, "known_speaker_references[]": references}
+    with serve(engine) as http:
+        data = {**fields, "response_format": "diarized_json"}
+        answer = http.post(PATH, files=file(), data=data)
+    assert answer.status_code == 400
+    assert reason in answer.json()["error"]["message"]
+    assert engine.asked == []
+
+
+@pytest.mark.parametrize("names", [["a"] * 5, ["a\nb"], ["x" * 65], [" "]])
+def test_a_name_is_short_and_one_of_four_at_most(names: list[str]) -> None:
+    fields = {"known_speaker_names[]": names, "known_speaker_references[]": data_url(VOICE)}
+    with serve(diarizing()) as http:
+        answer = http.post(PATH, files=file(), data={"diarize": "true", **fields})
+    assert error_of(answer) == (422, "invalid_field", "known_speaker_names")
+
+
+@pytest.mark.parametrize("engine", [diarizing(), FakeEngine()])
+def test_nobody_is_introduced_where_no_speakers_are_told_apart(engine: FakeEngine) -> None:
+    fields = {"known_speaker_names[]": "Anna", "known_speaker_references[]": data_url(VOICE)}
+    with serve(engine) as http:
+        answer = http.post(PATH, files=file(), data=fields)
+    assert error_of(answer) == (400, "invalid_request", "known_speaker_names")
+
+
+def test_a_name_is_text_in_every_format() -> None:
+    named = tuple(replace(turn, speaker="A & <B>") for turn in TURNS)
+    found = webvtt.from_buffer(io.StringIO(formats.vtt(replace(DIALOGUE, segments=named))))
+    assert [cue.text for cue in found.captions][0] == "one two"
 
 
 def test_a_translation_has_no_diarized_json() -> None:

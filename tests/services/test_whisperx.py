@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import re
@@ -293,6 +294,51 @@ def test_an_answer_within_a_sentence_is_its_speakers(
     )
     assert [who for who, _ in turns_of(found)] == ["SPEAKER_00", "SPEAKER_01"] * 2
     assert turns_of(found)[1][1] == ["seven"]
+
+
+def voice_of(voice: str, path: Path) -> str:
+    """Some seconds of somebody's voice, as a data URL."""
+    said = speak("one two garden window seven hello.", "en", voice, speed=158)
+    encoded = base64.b64encode(recorded(said, path)).decode()
+    return f"data:audio/wav;base64,{encoded}"
+
+
+@pytest.mark.parametrize("cast", DIALOGUES[:3], ids=str)
+def test_known_voices_have_their_names(
+    cast: Cast,
+    http: httpx.Client,
+    recordings: dict[Cast, tuple[Dialogue, bytes]],
+    tmp_path: Path,
+) -> None:
+    made, data = recordings[cast]
+    second = cast.voices[1]
+    with client_of(http) as client:
+        found = client.audio.transcriptions.create(
+            model="whisper-1",
+            file=("a.wav", data),
+            response_format="diarized_json",
+            known_speaker_names=["somebody", second],
+            known_speaker_references=[
+                voice_of("max", tmp_path / "a.wav"),
+                voice_of(second, tmp_path / "b.wav"),
+            ],
+        )
+    assert isinstance(found, openai.types.audio.TranscriptionDiarized)
+    names = {cast.voices[0]: "SPEAKER_00", second: second}
+    said = [(segment.speaker, segment.text) for segment in found.segments]
+    assert said == [(names[turn.voice], turn.text) for turn in made.turns]
+    assert (found.model_extra or {})["warnings"] == ["nobody sounds like 'somebody'"]
+
+
+def test_a_known_voice_that_says_nothing_is_refused(http: httpx.Client) -> None:
+    quiet = base64.b64encode(media.silence(3.0)).decode()
+    fields = {
+        "diarize": "true",
+        "known_speaker_names[]": "Anna",
+        "known_speaker_references[]": f"data:audio/wav;base64,{quiet}",
+    }
+    answer = http.post("/transcribe", files={"file": sample("demo.wav")}, data=fields)
+    assert error_of(answer) == (400, "invalid_request", "known_speaker_references")
 
 
 def test_without_alignment_speakers_are_told_apart_all_the_same(

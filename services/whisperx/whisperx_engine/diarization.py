@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from speech_service.contract.transcript import Segment, Speakers
+from speech_service.contract.errors import InvalidRequest
+from speech_service.contract.transcript import KnownSpeaker, Segment, Speakers
 
-from .speakers import Turn, Turns, attributed, numbered
+from .speakers import Turn, Turns, attributed, numbered, recognized
 from .watching import Report
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+Voices: TypeAlias = Mapping[str, Sequence[float]]
+"""Embeddings of voices by the names of those they belong to."""
 
 POOL_NAME = "diarization:"
 """What the model is called among those in memory; nothing that a client may ask for."""
@@ -37,6 +40,7 @@ class Diarizer:
         samples: NDArray[np.float32],
         speakers: Speakers,
         report: Report,
+        voices: Voices | None = None,
     ) -> list[Segment]:
         """Return segments that one speaker says each, by the rules of `speakers`.
 
@@ -47,6 +51,7 @@ class Diarizer:
             segments: at least one.
             samples: mono at 16 kHz.
             speakers: how many there are.
+            voices: of those who have names, as `voices` returns them.
         """
         with self._lock:
             found = self._pipeline(
@@ -55,9 +60,37 @@ class Diarizer:
                 min_speakers=speakers.at_least,
                 max_speakers=speakers.at_most,
                 progress_callback=report,
+                return_embeddings=bool(voices),
             )
+        known: dict[str, str] = {}
+        if voices:
+            found, heard = found
+            known = recognized(voices, heard or {})
         columns = (found["start"], found["end"], found["speaker"])
         turns = [Turn(*turn) for turn in zip(*columns, strict=True)]
         if not turns:
             return list(segments)
-        return numbered(list(attributed(segments, Turns(turns))), {})
+        return numbered(list(attributed(segments, Turns(turns))), known)
+
+    def voices(self, known: Iterable[KnownSpeaker]) -> Voices:
+        """Return what the voices of these people are like, in the pipeline's own measure.
+
+        Raises:
+            InvalidRequest: nobody speaks in one of the recordings, or the pipeline has no measure.
+        """
+        return {each.name: self._voice(each) for each in known}
+
+    def _voice(self, known: KnownSpeaker) -> Sequence[float]:
+        import numpy as np
+
+        samples = np.frombuffer(known.samples, "<i2").astype(np.float32) / 32768.0
+        with self._lock:
+            _, heard = self._pipeline(samples, num_speakers=1, return_embeddings=True)
+        embeddings: list[Sequence[float]] = list((heard or {}).values())
+        if heard is None:
+            reason = "the diarization model of this service cannot compare voices"
+        elif not embeddings or not np.isfinite(embeddings[0]).all():
+            reason = f"nobody is heard to speak in the recording of {known.name!r}"
+        else:
+            return embeddings[0]
+        raise InvalidRequest(f"known_speaker_references: {reason}", "known_speaker_references")

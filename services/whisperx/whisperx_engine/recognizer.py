@@ -65,15 +65,19 @@ class WhisperXRecognizer:
         if not options.words and options.speakers is None:
             yield from self._whisper.transcribe(audio, options)
             return
-        if options.speakers:
-            # A missing token is told before minutes are spent on the text.
+        if options.speakers:  # a missing token is told before minutes are spent on the text
             self._find_diarization()
-        samples = _gathered(audio)
         with self._libraries(options):
+            voices = self._voices(options.speakers)
+            samples = _gathered(audio)
             segments, summary = yield from self._text(samples, options)
             if options.speakers:
-                naming = partial(self._named, segments, _as_floats(samples), options.speakers)
+                floats = _as_floats(samples)
+                naming = partial(self._named, segments, floats, options.speakers, voices)
                 segments = yield from watched(Stage.DIARIZE, naming)
+                unheard = voices.keys() - {segment.speaker for segment in segments}
+                strangers = tuple(f"nobody sounds like {name!r}" for name in sorted(unheard))
+                summary = replace(summary, warnings=(*summary.warnings, *strangers))
         yield from segments
         yield summary
 
@@ -83,6 +87,14 @@ class WhisperXRecognizer:
         if aligned or options.speakers:
             return self._borrow(libraries.POOL_NAME)
         return nullcontext()
+
+    def _voices(self, speakers: Speakers | None) -> diarization.Voices:
+        """Measure the voices that the client has brought; a useless one is told right away."""
+        if speakers is None or not speakers.known:
+            return {}
+        with self._borrow(diarization.POOL_NAME) as diarizer:
+            voices: diarization.Voices = diarizer.voices(speakers.known)
+        return voices
 
     def _text(
         self, samples: NDArray[np.int16], options: Options
@@ -170,12 +182,13 @@ class WhisperXRecognizer:
         segments: list[Segment],
         samples: NDArray[np.float32],
         speakers: Speakers,
+        voices: diarization.Voices,
         report: Report,
     ) -> list[Segment]:
         if not segments:
             return []
         with self._borrow(diarization.POOL_NAME) as diarizer:
-            named: list[Segment] = diarizer.assign(segments, samples, speakers, report)
+            named: list[Segment] = diarizer.assign(segments, samples, speakers, report, voices)
         whole = {segment.text for segment in segments}
         # What has been divided has the tokens of its part.
         return [

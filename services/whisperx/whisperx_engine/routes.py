@@ -105,7 +105,7 @@ async def transcribe(intake: Intake) -> Response:
     `segment` for each sentence once it is final, `done` with the whole response as `result`.
     """
     upload, form = await intake.form(TranscribeForm, ("file", "audio_file"), query=True)
-    options = form.options(intake.settings)
+    options = await intake.introduced(form, form.options(intake.settings))
     job = await intake.submit(MediaFile(upload.file, form.track), form.model, options)
     if form.stream:
         return EventStream(_events(job, form.output), job)

@@ -9,11 +9,14 @@ Rules, in this order:
    voice was heard for less than `FLICKER_SECONDS` there. An answer in the middle of somebody's
    sentence is longer, or set apart, and stays.
 3. A segment has one speaker: where that of the words changes, a new one begins.
-4. Speakers are numbered in the order in which their first words come.
+4. Speakers are numbered in the order in which their first words come. Those whose voices the client
+   has brought have their names: the pair of voices that is most alike first, each of them once, and
+   none whose embeddings are less alike than `ALIKE`.
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +26,9 @@ from speech_service.contract.transcript import Segment, Word
 
 PAUSE_SECONDS = 0.2
 FLICKER_SECONDS = 0.4
+ALIKE = 0.6
+"""Cosine of the angle between two embeddings of one voice, at least; those of two are mostly below
+0.3, and of two that sound alike may reach 0.7."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +118,35 @@ def numbered(segments: Sequence[Segment], known: Mapping[str, str]) -> list[Segm
         )
         for segment in segments
     ]
+
+
+def recognized(
+    voices: Mapping[str, Sequence[float]], heard: Mapping[str, Sequence[float]]
+) -> dict[str, str]:
+    """Return the names of those speakers whose voices are known.
+
+    Args:
+        voices: embeddings of the known ones, by name.
+        heard: embeddings of those in the recording, by speaker.
+    """
+    pairs = sorted(
+        (
+            (_cosine(voice, other), name, speaker)
+            for name, voice in voices.items()
+            for speaker, other in heard.items()
+        ),
+        reverse=True,
+    )
+    names: dict[str, str] = {}
+    for likeness, name, speaker in pairs:
+        if likeness >= ALIKE and speaker not in names and name not in names.values():
+            names[speaker] = name
+    return names
+
+
+def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
+    length = math.hypot(*one) * math.hypot(*other)
+    return sum(a * b for a, b in zip(one, other, strict=True)) / length if length else 0.0
 
 
 def _steady(words: Sequence[Word], heard: Sequence[tuple[str, float]]) -> Iterator[Word]:

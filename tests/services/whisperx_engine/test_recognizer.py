@@ -13,6 +13,7 @@ import pytest
 from faster_whisper_engine.recognizer import WhisperRecognizer
 from speech_service.contract.errors import ModelUnavailable
 from speech_service.contract.transcript import (
+    KnownSpeaker,
     Options,
     Progress,
     Segment,
@@ -88,10 +89,17 @@ class Stages:
         def align(stretches: Any, samples: Any, report: Any) -> list[Segment]:
             return [ALIGNED]
 
-        def assign(segments: Any, samples: Any, speakers: Speakers, report: Any) -> list[Segment]:
-            return [replace(each, speaker="SPEAKER_00") for each in segments]
+        def voices(known: Any) -> dict[str, list[float]]:
+            self.asked.append("voices")
+            return {each.name: [1.0] for each in known}
 
-        yield SimpleNamespace(align=align, assign=assign)
+        def assign(
+            segments: Any, samples: Any, speakers: Speakers, report: Any, voices: Any
+        ) -> list[Segment]:
+            name = next(iter(voices), "SPEAKER_00")
+            return [replace(each, speaker=name) for each in segments]
+
+        yield SimpleNamespace(align=align, assign=assign, voices=voices)
 
     def find_alignment(self, language: str) -> None:
         if self.refusal:
@@ -200,6 +208,15 @@ def test_a_missing_model_of_speakers_is_told_before_anything_is_decoded() -> Non
     with pytest.raises(ModelUnavailable, match="HF_TOKEN"):
         heard(stages, words=True, speakers=Speakers())
     assert stages.asked == ["find diarization"]
+
+
+def test_known_voices_are_listened_to_first_and_who_is_not_heard_is_a_warning() -> None:
+    stages = Stages()
+    known = (KnownSpeaker("Anna", b""), KnownSpeaker("Bert", b""))
+    segments, summary, _ = heard(stages, words=True, speakers=Speakers(known=known))
+    assert stages.asked[1:4] == ["borrow diarization:", "voices", "batched fr"]
+    assert [each.speaker for each in segments] == ["Anna"]
+    assert summary.warnings == ("nobody sounds like 'Bert'",)
 
 
 def test_an_alignment_model_that_cannot_be_had_now_is_an_error_and_no_warning() -> None:

@@ -16,6 +16,7 @@ from whisperx_engine.speakers import (
     Turns,
     attributed,
     numbered,
+    recognized,
 )
 
 ANNA, BERT = "SPEAKER_00", "SPEAKER_01"
@@ -141,6 +142,17 @@ def test_speakers_are_numbered_as_they_speak_and_the_known_have_their_names() ->
 
 def test_who_is_not_known_has_no_number() -> None:
     assert numbered([FIVE], {}) == [FIVE]
+
+
+def test_the_voices_that_are_most_alike_find_each_other_first() -> None:
+    voices = {"Anna": [1.0, 0.0], "Berta": [0.8, 0.6]}
+    assert recognized(voices, {"A": [2.0, 0.1], "B": [3.0, 2.0]}) == {"A": "Anna", "B": "Berta"}
+    assert recognized(voices, {"A": [3.0, 2.0]}) == {"A": "Berta"}
+
+
+def test_a_voice_that_is_not_alike_stays_unknown_and_each_name_is_given_once() -> None:
+    assert recognized({"Anna": [1.0, 0.0]}, {"A": [0.5, 1.0], "B": [0.0, 0.0]}) == {}
+    assert recognized({"Anna": [1.0, 0.0]}, {"A": [1.0, 0.1], "B": [1.0, 0.0]}) == {"B": "Anna"}
 
 
 @st.composite

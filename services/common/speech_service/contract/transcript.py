@@ -64,12 +64,21 @@ class Segment:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownSpeaker:
+    """Somebody whose voice the client brings: `samples` are mono s16le, 16 kHz."""
+
+    name: str
+    samples: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Speakers:
-    """How many people speak, as far as the client knows; at least 1 each."""
+    """How many people speak, as far as the client knows, at least 1 each; and who some are."""
 
     exactly: int | None = None
     at_least: int | None = None
     at_most: int | None = None
+    known: tuple[KnownSpeaker, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,7 @@ def vtt(transcript: Transcript) -> str:
     """
     return "WEBVTT\n\n" + "".join(
         f"{_clock(cue.start, '.')} --> {_clock(cue.end, '.')}\n"
-        f"{f'<v {cue.speaker}>' if cue.speaker else ''}{escape(cue.text, quote=False)}\n\n"
+        f"{f'<v {escape(cue.speaker)}>' if cue.speaker else ''}{escape(cue.text, quote=False)}\n\n"
         for cue in cues(transcript.segments)
     )
 

@@ -7,16 +7,47 @@ ignored, because real clients send extras.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+import binascii
+import re
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
-from ..contract.errors import InvalidField
+from ..contract.errors import InvalidField, InvalidRequest
 from ..contract.transcript import Speakers
 
 F = TypeVar("F", bound=BaseModel)
 
 _MOST_SPEAKERS = 100
+_MOST_KNOWN = 4
+"""As at OpenAI."""
+
+_DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
+
+
+def as_list(value: Any) -> Any:
+    """Return a field that may come once or several times as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+def _printable(name: str) -> str:
+    if not name.isprintable():
+        raise ValueError("a name has no line breaks")
+    return name
+
+
+SpeakerName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=64),
+    AfterValidator(_printable),
+]
 
 
 class TrackField(BaseModel):
@@ -36,6 +67,28 @@ class SpeakerFields(BaseModel):
     )
     min_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
     max_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
+    known_speaker_names: Annotated[list[SpeakerName], BeforeValidator(as_list)] = Field(
+        default=[], max_length=_MOST_KNOWN, description="who some of the speakers are"
+    )
+    known_speaker_references: Annotated[list[str], BeforeValidator(as_list)] = Field(
+        default=[],
+        max_length=_MOST_KNOWN,
+        description="a data URL with 2 to 10 seconds of each of their voices, in the same order",
+    )
+
+    def known(self) -> list[tuple[str, bytes]]:
+        """Return the names of those whose voices are known, each with a recording as a file.
+
+        Raises:
+            InvalidRequest: names and recordings do not belong together, or one is no data URL.
+        """
+        names, references = self.known_speaker_names, self.known_speaker_references
+        if len(names) != len(references) or len(set(names)) < len(names):
+            raise InvalidRequest(
+                "known_speaker_names and known_speaker_references must be pairs, each name once",
+                "known_speaker_names",
+            )
+        return [(name, _data(url)) for name, url in zip(names, references, strict=True)]
 
     def speakers(self) -> Speakers:
         """Return how many people speak.
@@ -49,6 +102,20 @@ class SpeakerFields(BaseModel):
                 "min_speakers, num_speakers and max_speakers contradict each other", "num_speakers"
             )
         return Speakers(self.num_speakers, self.min_speakers, self.max_speakers)
+
+
+def _data(url: str) -> bytes:
+    """Return what a data URL holds (RFC 2397)."""
+    head = _DATA_URL.match(url)
+    try:
+        if head:
+            return binascii.a2b_base64(url[head.end() :], strict_mode=True)
+    except ValueError:
+        pass
+    raise InvalidRequest(
+        "known_speaker_references must be data URLs, such as data:audio/wav;base64,…",
+        "known_speaker_references",
+    )
 
 
 def parse(kind: type[F], fields: dict[str, Any]) -> F:

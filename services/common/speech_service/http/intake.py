@@ -10,23 +10,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
+from dataclasses import replace
+from io import BytesIO
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends
 from pydantic import BaseModel
 from starlette.requests import HTTPConnection, Request
 
+from ..contract.engine import SAMPLE_RATE
+from ..contract.errors import InvalidRequest, SpeechError
 from ..contract.settings import Settings
-from ..contract.transcript import Options, Transcript
+from ..contract.transcript import KnownSpeaker, Options, Transcript
 from ..media.audio import MediaFile, Recording
 from ..media.remote import fetch
 from ..work.job import Job
 from ..work.service import SpeechService
 from .disconnect import unless_client_leaves
-from .forms import parse
+from .forms import SpeakerFields, parse
 from .upload import Upload, read_form
 
 F = TypeVar("F", bound=BaseModel)
+
+_LEAST_VOICE_SECONDS, _MOST_VOICE_SECONDS = 1.95, 10.05
+"""OpenAI's 2 to 10 seconds, and what codecs take or add."""
 
 
 class SpeechIntake:
@@ -83,6 +90,23 @@ class SpeechIntake:
         self._received.callback(recording.close)
         return recording
 
+    async def introduced(self, form: SpeakerFields, options: Options) -> Options:
+        """Return the options with the speakers that the form introduces.
+
+        Raises:
+            InvalidRequest: they cannot be told apart, or a recording of a voice is no use.
+        """
+        if not form.known_speaker_names and not form.known_speaker_references:
+            return options
+        known = form.known()
+        if options.speakers is None:
+            raise InvalidRequest(
+                "known speakers need diarize=true, or response_format=diarized_json",
+                "known_speaker_names",
+            )
+        voices = await asyncio.to_thread(lambda: [_voice(*each) for each in known])
+        return replace(options, speakers=replace(options.speakers, known=tuple(voices)))
+
     async def submit(self, recording: Recording, model: str | None, options: Options) -> Job:
         """Hand a recording over and return once its job runs; see `SpeechService.submit`.
 
@@ -113,6 +137,22 @@ class SpeechIntake:
         upload, fields = await read_form(self._request, limit, file_fields)
         self._received.callback(upload.file.close)
         return upload, fields
+
+
+def _voice(name: str, data: bytes) -> KnownSpeaker:
+    """Decode what a client brings of a voice."""
+    try:
+        blocks = list(MediaFile(BytesIO(data)).decode(_MOST_VOICE_SECONDS))
+    except SpeechError as error:
+        message = f"known_speaker_references: the recording of {name!r}: {error.message}"
+        raise InvalidRequest(message, "known_speaker_references") from error
+    samples = b"".join(block.tobytes() for block in blocks)
+    if len(samples) < _LEAST_VOICE_SECONDS * SAMPLE_RATE * 2:
+        raise InvalidRequest(
+            f"known_speaker_references: the recording of {name!r} is shorter than 2 seconds",
+            "known_speaker_references",
+        )
+    return KnownSpeaker(name, samples)
 
 
 def _service(connection: HTTPConnection) -> SpeechService:

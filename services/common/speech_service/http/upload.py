@@ -17,7 +17,9 @@ from starlette.types import Message
 
 from ..contract.errors import EmptyFile, InvalidField, NoSpace, TooLarge
 
-_ENVELOPE_BYTES = 1 << 20
+_FIELD_BYTES = 4 << 20
+"""What one field may take; ten seconds of somebody's voice are among them."""
+_ENVELOPE_BYTES = 8 << 20
 """What boundaries, part headers and the other fields of a form may take beside the file."""
 _MAX_FIELDS = 200
 
@@ -56,7 +58,9 @@ async def read_form(
     """
     bounded = Request(request.scope, _bounded(request, max_upload_bytes))
     try:
-        form = await bounded.form(max_files=len(file_fields) + 1, max_fields=_MAX_FIELDS)
+        form = await bounded.form(
+            max_files=len(file_fields) + 1, max_fields=_MAX_FIELDS, max_part_size=_FIELD_BYTES
+        )
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

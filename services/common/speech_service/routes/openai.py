@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -20,7 +20,7 @@ from ..contract.response_format import ResponseFormat
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Segment, Summary, Transcript, VoiceActivity
 from ..http import formats
-from ..http.forms import SpeakerFields, TrackField
+from ..http.forms import SpeakerFields, TrackField, as_list
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import SPEECH_ERRORS, openapi_body
 from ..http.sse import EventStream, event
@@ -28,10 +28,6 @@ from ..media.audio import MediaFile
 from ..work.job import Job
 
 router = APIRouter(tags=["OpenAI audio"])
-
-
-def _as_list(value: Any) -> Any:
-    return value if isinstance(value, list) else [value]
 
 
 def _as_object(value: Any) -> Any:
@@ -117,9 +113,9 @@ class TranscriptionForm(SpeakerFields, SpeechForm):
         default=None, description="words to expect", examples=["Fresnel, Eddystone"]
     )
     timestamp_granularities: Annotated[
-        list[Literal["word", "segment"]], BeforeValidator(_as_list)
+        list[Literal["word", "segment"]], BeforeValidator(as_list)
     ] = Field(default=["segment"], description="`word` needs `verbose_json`")
-    include: Annotated[list[str], BeforeValidator(_as_list)] = Field(
+    include: Annotated[list[str], BeforeValidator(as_list)] = Field(
         default=[], description="accepted for OpenAI's clients; adds nothing"
     )
     chunking_strategy: Annotated[
@@ -216,6 +212,8 @@ async def _speech(
     asked = form.asked(intake.settings)
     if asked.options.speakers and not intake.service.engine.abilities.speakers:
         raise InvalidRequest("this service cannot tell speakers apart", "response_format")
+    if isinstance(form, TranscriptionForm):
+        asked = replace(asked, options=await intake.introduced(form, asked.options))
     recording = MediaFile(upload.file, form.track)
     job = await intake.submit(recording, asked.model, asked.options)
     if asked.stream:

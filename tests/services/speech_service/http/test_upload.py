@@ -100,8 +100,8 @@ async def test_a_file_over_the_limit_is_refused_once_it_is_there() -> None:
 
 async def test_a_body_over_the_limit_is_refused_before_or_while_it_comes() -> None:
     with pytest.raises(TooLarge):
-        await read(FILE, declared=LIMIT + (1 << 20) + 1)
-    long = part("file", "x" * (2 << 20), "a.wav")
+        await read(FILE, declared=LIMIT + (8 << 20) + 1)
+    long = part("file", "x" * (9 << 20), "a.wav")
     with pytest.raises(TooLarge):
         await read(long, blocks=50)
 

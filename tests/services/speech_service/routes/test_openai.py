@@ -236,7 +236,7 @@ def test_a_file_over_the_limit_is_refused_declared_or_not() -> None:
 
         def endless() -> Any:
             yield b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n'
-            for _ in range(50):
+            for _ in range(100):
                 yield bytes(100_000)
 
         headers = {"content-type": "multipart/form-data; boundary=b"}
