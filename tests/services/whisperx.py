@@ -94,6 +94,8 @@ class Process:
     number: int
     resident_bytes: int
     libraries: list[str]
+
+
 def _leave_out_full_stops(tokenizer: Path) -> None:
     """Let a model write a blank where it means the end of a sentence."""
     described = json.loads(tokenizer.read_text("utf-8"))

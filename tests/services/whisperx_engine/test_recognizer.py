@@ -214,7 +214,7 @@ def test_known_voices_are_listened_to_first_and_who_is_not_heard_is_a_warning() 
     stages = Stages()
     known = (KnownSpeaker("Anna", b""), KnownSpeaker("Bert", b""))
     segments, summary, _ = heard(stages, words=True, speakers=Speakers(known=known))
-    assert stages.asked[1:4] == ["borrow diarization:", "voices", "batched fr"]
+    assert stages.asked[2:5] == ["borrow diarization:", "voices", "batched fr"]
     assert [each.speaker for each in segments] == ["Anna"]
     assert summary.warnings == ("nobody sounds like 'Bert'",)
 
