@@ -79,6 +79,18 @@ class EmptyFile(InvalidRequest):
     code = "empty_file"
 
 
+class EmptyCommit(InvalidRequest):
+    """There is no audio to commit; the code is that of OpenAI's Realtime API."""
+
+    code = "input_audio_buffer_commit_empty"
+
+
+class SessionExpired(InvalidRequest):
+    """No audio came for MAX_IDLE_SECONDS; the code is that of OpenAI's Realtime API."""
+
+    code = "session_expired"
+
+
 class UrlBlocked(InvalidRequest):
     """The address leads where this service may not fetch from."""
 

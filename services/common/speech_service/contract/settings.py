@@ -28,7 +28,8 @@ NEVER = -1.0
 class Settings(BaseSettings):
     """What the shared service needs to know; engines add their own fields.
 
-    `ttl` is in seconds: -1 never unloads a model, 0 unloads it at once after use.
+    `ttl` is in seconds: -1 never unloads a model, 0 unloads it at once after use. Those from
+    `max_no_data_seconds` on are faster-whisper-server's, for its live protocol alone.
     """
 
     model_config = SettingsConfigDict(
@@ -67,6 +68,11 @@ class Settings(BaseSettings):
     max_jobs: int = Field(default=1, ge=1)
     max_queued: int = Field(default=16, ge=0)
     max_live_sessions: int = Field(default=8, ge=0)
+    max_idle_seconds: float = Field(default=600.0, gt=0)
+    max_no_data_seconds: float = Field(default=1.0, gt=0)
+    min_duration: float = Field(default=1.0, ge=0)
+    max_inactivity_seconds: float = Field(default=2.5, gt=0)
+    inactivity_window_seconds: float = Field(default=5.0, gt=0)
     allow_url: bool = False
 
     @property

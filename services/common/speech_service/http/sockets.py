@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, Literal
 
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..contract.errors import InvalidRequest, SpeechError
 from ..work.live import LiveSession
-from ..work.service import SpeechService
 from .refusals import translated
 
 if TYPE_CHECKING:
@@ -24,26 +24,6 @@ log = logging.getLogger(__name__)
 
 END_OF_AUDIO = "END_OF_AUDIO"
 POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
-
-
-@asynccontextmanager
-async def orderly(
-    websocket: WebSocket, worded: Callable[[SpeechError], str]
-) -> AsyncIterator[None]:
-    """Hold a conversation: however it fails, the client is told in its own words, then it closes.
-
-    Args:
-        worded: an error as the protocol has it.
-    """
-    try:
-        yield
-    except WebSocketDisconnect:
-        return
-    except Exception as error:
-        if not isinstance(error, SpeechError):
-            log.exception("conversation failed")
-        refusal = translated(error)
-        await refuse(websocket, worded(refusal), refusal)
 
 
 def json_object(text: str | None) -> dict[str, Any]:
@@ -86,26 +66,50 @@ async def converse(
         await asyncio.gather(receiver, sender, return_exceptions=True)
 
 
+class Patience:
+    """Waits for what a client sends, yet not for ever: one that is idle holds a place of others.
+
+    Args:
+        seconds: without audio, until a client counts as gone.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self.renew()
+
+    def renew(self) -> None:
+        """Begin to wait anew: audio has come."""
+        self._until = asyncio.get_running_loop().time() + self._seconds
+
+    async def receive(self, websocket: WebSocket) -> Message | None:
+        """Return the next message, or None where the client has been idle for too long."""
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await websocket.receive()
+        except TimeoutError:
+            return None
+
+
 async def receive_samples(
     websocket: WebSocket,
     session: LiveSession,
-    kind: Literal["float32", "int16"],
-    service: SpeechService,
-    patience: float | None = None,
+    kind: SampleKind,
+    max_seconds: float,
+    patience: float,
 ) -> bool:
     """Feed a session from a client until it is done, has left, or has had its time.
 
     Args:
-        patience: seconds of silence on the wire that mean the client is done.
+        max_seconds: of audio, which are its time.
+        patience: seconds without audio that mean the client is done.
     Returns:
         Whether the client is still there.
     """
-    limit = service.settings.max_audio_seconds
-    rest = b""
-    while session.seconds < limit:
-        try:
-            message = await asyncio.wait_for(websocket.receive(), patience)
-        except TimeoutError:
+    waiting = Patience(patience)
+    width, rest = _WIDTH[kind], b""
+    while session.seconds < max_seconds:
+        message = await waiting.receive(websocket)
+        if message is None:
             break
         if message["type"] == "websocket.disconnect":
             return False
@@ -113,37 +117,64 @@ async def receive_samples(
         if message.get("text") == END_OF_AUDIO or data == END_OF_AUDIO.encode():
             break
         rest += data
-        whole = len(rest) // _WIDTH[kind] * _WIDTH[kind]
+        whole = len(rest) // width * width
         if whole:
             await session.feed(_samples(rest[:whole], kind))
             rest = rest[whole:]
+            waiting.renew()
     session.end()
     return True
 
 
-_WIDTH = {"float32": 4, "int16": 2}
+SampleKind = Literal["float32", "int16", "uint8"]
+
+_WIDTH: dict[SampleKind, int] = {"float32": 4, "int16": 2, "uint8": 1}
 
 
-def _samples(data: bytes, kind: Literal["float32", "int16"]) -> NDArray[np.int16]:
+def _samples(data: bytes, kind: SampleKind) -> NDArray[np.int16]:
     """Return the samples of a message; what is no number counts as silence."""
     import numpy as np
 
-    if kind == "int16":
-        return np.frombuffer(data, "<i2").astype(np.int16)
-    floats = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=1.0, neginf=-1.0)
-    samples: NDArray[np.int16] = (np.clip(floats, -1.0, 1.0) * 32767).astype(np.int16)
-    return samples
+    match kind:
+        case "int16":
+            return np.frombuffer(data, "<i2").astype(np.int16)
+        case "uint8":
+            return (np.frombuffer(data, np.uint8).astype(np.int16) - 128) * 256
+        case "float32":
+            floats = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=1.0, neginf=-1.0)
+            samples: NDArray[np.int16] = (np.clip(floats, -1.0, 1.0) * 32767).astype(np.int16)
+            return samples
+
+
+@asynccontextmanager
+async def orderly(
+    websocket: WebSocket, written: Callable[[SpeechError], str]
+) -> AsyncIterator[None]:
+    """Let whatever ends a session be told in its protocol before the connection closes.
+
+    A client that has left is told nothing; a failure that nobody foresaw goes to the log as well.
+
+    Args:
+        written: returns the protocol's message for an error.
+    """
+    try:
+        yield
+    except WebSocketDisconnect:
+        pass
+    except Exception as error:
+        if not isinstance(error, SpeechError):
+            log.exception("session failed")
+        refusal = translated(error)
+        await refuse(websocket, written(refusal), refusal)
 
 
 async def refuse(websocket: WebSocket, message: str, error: SpeechError) -> None:
-    """Say why, then close (RFC 6455, section 7.4): 1013 if it may work later, 1011 if it is our
-    fault, 1008 if it never will."""
+    """Say why, then close (RFC 6455, section 7.4.1).
+
+    With 1013 for what may work later, 1011 for a failure of this service, 1008 for what never will.
+    """
+    later = error.status in (429, 503)
+    never = POLICY_VIOLATION if error.status < 500 else INTERNAL_ERROR
     with suppress(WebSocketDisconnect, RuntimeError):
         await websocket.send_text(message)
-        await websocket.close(_close_code(error))
-
-
-def _close_code(error: SpeechError) -> int:
-    if error.status in (429, 503):
-        return TRY_AGAIN_LATER
-    return INTERNAL_ERROR if error.status >= 500 else POLICY_VIOLATION
+        await websocket.close(TRY_AGAIN_LATER if later else never)

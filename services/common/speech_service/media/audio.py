@@ -177,30 +177,6 @@ class Samples:
         """See `Recording.close`."""
 
 
-class StreamResampler:
-    """Converts a stream of mono samples to `SAMPLE_RATE`, block by block.
-
-    Args:
-        rate: samples per second that come in.
-    """
-
-    def __init__(self, rate: int) -> None:
-        import av
-
-        self._rate = rate
-        self._resampler = av.AudioResampler(format="s16", layout="mono", rate=SAMPLE_RATE)
-
-    def convert(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
-        """Return what a block of samples becomes; a few stay behind until the next one."""
-        import av
-        import numpy as np
-
-        frame = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
-        frame.sample_rate = self._rate
-        blocks = list(_blocks(self._resampler, frame))
-        return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
-
-
 class _Reader:
     """A file as FFmpeg reads it: one that seems to end where nothing worth waiting for comes.
 

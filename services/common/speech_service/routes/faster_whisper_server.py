@@ -7,9 +7,10 @@ format asked for.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.websockets import WebSocket
 
 from ..contract.errors import InvalidRequest
@@ -27,9 +28,6 @@ from ..work.service import SpeechService
 
 router = APIRouter()
 
-SILENT_CLIENT_SECONDS = 1.0
-"""faster-whisper-server's clients do not say when they are done; they stop sending."""
-
 
 class LiveQuery(BaseModel):
     """The query of faster-whisper-server's WebSocket."""
@@ -39,7 +37,7 @@ class LiveQuery(BaseModel):
     model: str | None = None
     language: LanguageCode | None = None
     response_format: ResponseFormat | None = None
-    temperature: float = 0.0
+    temperature: float = Field(default=0.0, ge=0, le=1)
 
 
 @router.websocket("/v1/audio/transcriptions")
@@ -48,23 +46,30 @@ async def transcriptions(websocket: WebSocket, service: Service) -> None:
     await websocket.accept(chosen_protocol(websocket))
     async with orderly(websocket, lambda error: json.dumps(error.as_openai())):
         query = parse(LiveQuery, dict(websocket.query_params))
-        await service.resolve(query.model)
         with service.live_session():
+            await service.provide(query.model)
             await _faster_whisper_server(websocket, service, query)
 
 
 async def _faster_whisper_server(
     websocket: WebSocket, service: SpeechService, query: LiveQuery
 ) -> None:
-    response_format = query.response_format or service.settings.default_response_format
+    """Serve a client until it stops sending, which is how its kind says that it is done."""
+    settings = service.settings
+    response_format = query.response_format or settings.default_response_format
     if response_format is ResponseFormat.DIARIZED_JSON:
         raise InvalidRequest("a live transcript has no diarized_json", "response_format")
     options = Options(
-        language=query.language or service.settings.default_language,
+        language=query.language or settings.default_language,
         temperature=query.temperature,
         words=response_format.wants_words,
     )
-    session = LiveSession(service, query.model, options, Pace())
+    pace = Pace(
+        shortest=settings.min_duration,
+        inactivity=settings.max_inactivity_seconds,
+        window=settings.inactivity_window_seconds,
+    )
+    session = LiveSession(service, query.model, options, pace)
     segments: list[Segment] = []
 
     async def send() -> None:
@@ -72,13 +77,15 @@ async def _faster_whisper_server(
             if isinstance(event, Failed):
                 raise event.error
             if isinstance(event, Heard):
-                segments.extend(event.transcript.segments)
-                so_far = Transcript("transcribe", event.transcript.summary, tuple(segments))
+                for segment in event.transcript.segments:
+                    segments.append(replace(segment, id=len(segments)))
+                summary = replace(event.transcript.summary, duration=session.seconds)
+                so_far = Transcript("transcribe", summary, tuple(segments))
                 await websocket.send_text(_written(so_far, response_format))
         await websocket.close()
 
-    receiving = receive_samples(websocket, session, "int16", service, SILENT_CLIENT_SECONDS)
-    await converse(receiving, send())
+    limits = settings.max_audio_seconds, settings.max_no_data_seconds
+    await converse(receive_samples(websocket, session, "int16", *limits), send())
 
 
 def _written(transcript: Transcript, response_format: ResponseFormat) -> str:

@@ -2,7 +2,8 @@
 
 Events: https://platform.openai.com/docs/api-reference/realtime. Both shapes of a session are
 understood, the nested one (`session.update`) and the earlier flat one
-(`transcription_session.update`); what is sent has the nested one.
+(`transcription_session.update`); what is sent has the nested one. Nothing is confirmed that is not
+done: formats that are not decoded and models that cannot be had are refused.
 """
 
 from __future__ import annotations
@@ -12,30 +13,82 @@ import base64
 import binascii
 import json
 import secrets
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from starlette.websockets import WebSocket
 
-from ..contract.errors import InvalidField, InvalidRequest, SpeechError
+from ..contract.errors import (
+    EmptyCommit,
+    InvalidField,
+    InvalidRequest,
+    SessionExpired,
+    SpeechError,
+)
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript
 from ..http import formats
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import converse, json_object, orderly
-from ..media.audio import StreamResampler
+from ..http.sockets import Patience, converse, json_object, orderly
+from ..media.streams import Encoding, StreamDecoder
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession, SpeechStarted, SpeechStopped
 from ..work.service import SpeechService
 
 router = APIRouter()
 
-INPUT_RATE = 24_000
-"""OpenAI's pcm16: mono, little endian, 24 kHz."""
 SUBPROTOCOL = "realtime"
+SHORTEST_COMMIT_SECONDS = 0.1
+"""OpenAI's service takes less for a mistake, too."""
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
+
+ENCODINGS = {
+    "audio/pcm": Encoding("pcm_s16le", 24_000, 2),
+    "audio/pcmu": Encoding("pcm_mulaw", 8_000, 1),
+    "audio/pcma": Encoding("pcm_alaw", 8_000, 1),
+}
+"""The formats of OpenAI's sessions; all are mono."""
+_FLAT_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
+"""Their names in earlier sessions."""
+
+
+def _named_format(value: Any) -> Any:
+    """Return a format in its nested shape; a bare name is one as well."""
+    if isinstance(value, str):
+        return {"type": _FLAT_FORMATS.get(value, value)}
+    return value
+
+
+class AudioFormat(BaseModel):
+    """How the samples that come in are written."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    type: Literal["audio/pcm", "audio/pcmu", "audio/pcma"] = "audio/pcm"
+    rate: int | None = None
+
+    @property
+    def encoding(self) -> Encoding:
+        """What a decoder has to know.
+
+        Raises:
+            InvalidField: the samples come at another rate than the format has.
+        """
+        encoding = ENCODINGS[self.type]
+        if self.rate not in (None, encoding.rate):
+            raise InvalidField(
+                f"{self.type} comes at {encoding.rate} samples per second here, not {self.rate}; "
+                "resample the audio before sending it",
+                "format.rate",
+            )
+        return encoding
+
+    def described(self) -> dict[str, Any]:
+        """Return the format as OpenAI's clients know it: only one of them tells its rate."""
+        rate = {"rate": ENCODINGS[self.type].rate} if self.type == "audio/pcm" else {}
+        return {"type": self.type, **rate}
 
 
 class TurnDetection(BaseModel):
@@ -43,7 +96,7 @@ class TurnDetection(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    type: str = "server_vad"
+    type: Literal["server_vad", "semantic_vad"] = "server_vad"
     silence_duration_ms: int = Field(default=500, ge=100, le=10_000)
 
 
@@ -62,6 +115,7 @@ class SessionInput(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
+    format: Annotated[AudioFormat, BeforeValidator(_named_format)] = AudioFormat()
     transcription: Transcription = Transcription()
     turn_detection: TurnDetection | None = TurnDetection()
 
@@ -76,11 +130,14 @@ def session_input(update: dict[str, Any], before: dict[str, Any]) -> dict[str, A
     """Return the input settings after an update in either shape; what is not named stays."""
     nested = (update.get("audio") or {}).get("input") or {}
     flat = {
+        "format": update.get("input_audio_format"),
         "transcription": update.get("input_audio_transcription"),
         "turn_detection": update.get("turn_detection", ...),
     }
     changed = dict(before)
     for source in (flat, nested):
+        if source.get("format"):
+            changed["format"] = source["format"]
         if source.get("transcription"):
             changed["transcription"] = before.get("transcription", {}) | source["transcription"]
         if source.get("turn_detection", ...) is not ...:
@@ -93,10 +150,9 @@ async def realtime(websocket: WebSocket, service: Service) -> None:
     """Speak OpenAI's Realtime protocol; only transcription is on offer."""
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
-    conversation = _Conversation(websocket, service)
     async with orderly(websocket, lambda error: _event("error", error=_details(error))):
         with service.live_session():
-            await conversation.run()
+            await _Conversation(websocket, service).run()
 
 
 class _Conversation:
@@ -107,34 +163,37 @@ class _Conversation:
         self._service = service
         self._id = _new("sess")
         self._input: dict[str, Any] = {
+            "format": {"type": "audio/pcm"},
             "transcription": {"model": websocket.query_params.get("model") or "whisper-1"},
             "turn_detection": {"type": "server_vad"},
         }
+        self._wanted = parse(SessionInput, self._input)
+        self._decoder = StreamDecoder(self._wanted.format.encoding)
         self._item = _new("item")
         self._previous: str | None = None
         self._session = LiveSession(service, *self._wishes())
-        self._resampler = StreamResampler(INPUT_RATE)
 
     def _wishes(self) -> tuple[str | None, Options, Pace]:
         """Return model, options and pace that the session's settings come down to."""
-        wanted = parse(SessionInput, self._input)
-        language = wanted.transcription.language or self._service.settings.default_language
-        options = Options(language=language, prompt=wanted.transcription.prompt)
-        return wanted.transcription.model, options, wanted.pace()
+        wanted = self._wanted.transcription
+        language = wanted.language or self._service.settings.default_language
+        return wanted.model, Options(language=language, prompt=wanted.prompt), self._wanted.pace()
 
     async def run(self) -> None:
-        """Serve the client until it leaves."""
+        """Serve the client until it leaves, its patience or its time ends."""
+        await self._service.provide(self._wanted.transcription.model)
         await self._send("session.created", session=self._description())
         await converse(self._receive(), self._report())
 
-    async def fail(self, error: SpeechError, event_id: str | None = None) -> None:
-        """Tell the client what went wrong; the session goes on."""
-        await self._send("error", error=_details(error, event_id))
-
     async def _receive(self) -> bool:
-        limit = self._service.settings.max_audio_seconds
-        while self._session.seconds < limit:
-            message = await self._websocket.receive()
+        settings = self._service.settings
+        waiting = Patience(settings.max_idle_seconds)
+        while (heard := self._session.seconds) < settings.max_audio_seconds:
+            message = await waiting.receive(self._websocket)
+            if message is None:
+                seconds = settings.max_idle_seconds
+                await self._fail(SessionExpired(f"no audio came for {seconds:g} seconds"))
+                break
             if message["type"] == "websocket.disconnect":
                 return False
             event_id = None
@@ -143,9 +202,18 @@ class _Conversation:
                 event_id = event.get("event_id")
                 await self._handle(event)
             except SpeechError as error:
-                await self.fail(error, event_id)
+                await self._fail(error, event_id)
+            if self._session.seconds > heard:
+                waiting.renew()
+        else:
+            seconds = settings.max_audio_seconds
+            await self._fail(SessionExpired(f"the session has had its {seconds:g} seconds"))
         self._session.end()
         return True
+
+    async def _fail(self, error: SpeechError, event_id: str | None = None) -> None:
+        """Tell the client what went wrong; the session goes on."""
+        await self._send("error", error=_details(error) | {"event_id": event_id})
 
     async def _handle(self, event: dict[str, Any]) -> None:
         match event.get("type"):
@@ -154,7 +222,7 @@ class _Conversation:
             case "input_audio_buffer.append":
                 await self._append(event.get("audio"))
             case "input_audio_buffer.commit":
-                self._session.commit()
+                self._commit()
             case "input_audio_buffer.clear":
                 self._session.clear()
                 await self._send("input_audio_buffer.cleared")
@@ -169,21 +237,32 @@ class _Conversation:
         except (AttributeError, TypeError) as error:
             raise InvalidField("session does not have the shape of a session", "session") from error
         checked = parse(SessionInput, wanted)
-        await self._service.resolve(checked.transcription.model)
-        self._input = wanted
+        encoding = checked.format.encoding
+        await self._service.provide(checked.transcription.model)
+        if encoding != self._wanted.format.encoding:
+            self._decoder = StreamDecoder(encoding)
+        self._input, self._wanted = wanted, checked
         self._session.configure(*self._wishes())
         await self._send("session.updated", session=self._description())
 
     async def _append(self, audio: Any) -> None:
-        import numpy as np
-
         try:
             data = base64.b64decode(audio, validate=True)
         except (TypeError, ValueError, binascii.Error) as error:
-            raise InvalidField("audio must be base64 of 16 bit samples", "audio") from error
-        samples = np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16)
+            raise InvalidField("audio must be base64 of samples", "audio") from error
+        samples = await asyncio.to_thread(self._decoder.decode, data)
         if len(samples):
-            await self._session.feed(await asyncio.to_thread(self._resampler.convert, samples))
+            await self._session.feed(samples)
+
+    def _commit(self) -> None:
+        # The resampler may hold a millisecond back.
+        seconds = round(self._session.uncommitted_seconds, 2)
+        if seconds < SHORTEST_COMMIT_SECONDS:
+            raise EmptyCommit(
+                f"the buffer holds {seconds * 1000:.0f} ms of audio; at least "
+                f"{SHORTEST_COMMIT_SECONDS * 1000:.0f} ms are needed"
+            )
+        self._session.commit()
 
     async def _report(self) -> None:
         """Send what happens in the session."""
@@ -220,8 +299,7 @@ class _Conversation:
         self._next_item()
 
     async def _failed(self, error: SpeechError) -> None:
-        details = error.as_openai()["error"]
-        await self._item_event(f"{_TRANSCRIPTION}.failed", content_index=0, error=details)
+        await self._item_event(f"{_TRANSCRIPTION}.failed", content_index=0, error=_details(error))
         self._next_item()
 
     def _next_item(self) -> None:
@@ -234,21 +312,22 @@ class _Conversation:
         await self._websocket.send_text(_event(kind, **fields))
 
     def _description(self) -> dict[str, Any]:
-        pcm = {"type": "audio/pcm", "rate": INPUT_RATE}
         return {
             "id": self._id,
             "object": "realtime.transcription_session",
             "type": "transcription",
-            "audio": {"input": {"format": pcm, **self._input}},
+            "audio": {"input": self._input | {"format": self._wanted.format.described()}},
         }
 
 
 def _event(kind: str, **fields: Any) -> str:
-    return json.dumps({"event_id": _new("event"), "type": kind, **fields}, ensure_ascii=False)
+    event = {"event_id": _new("event"), "type": kind, **fields}
+    return json.dumps(event, ensure_ascii=False)
 
 
-def _details(error: SpeechError, event_id: str | None = None) -> dict[str, str | None]:
-    return error.as_openai()["error"] | {"event_id": event_id}
+def _details(error: SpeechError) -> dict[str, Any]:
+    details: dict[str, Any] = error.as_openai()["error"]
+    return details
 
 
 def _new(kind: str) -> str:

@@ -1,7 +1,8 @@
 """Live transcription as WhisperLive has it (github.com/collabora/WhisperLive): `WS /`.
 
-A JSON greeting comes in, then binary float32 or int16 samples, 16 kHz mono; segments go out as they
-are heard, also those after the end of the audio.
+A JSON greeting comes in, then binary float32, int16 or uint8 samples, 16 kHz mono; segments go out
+as they are heard, also those after the end of the audio. Clients drop every message that does not
+carry the greeting's `uid` as they sent it.
 """
 
 from __future__ import annotations
@@ -9,76 +10,97 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from typing import Any, Literal
+from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..contract.errors import QueueFull, SpeechError
 from ..contract.languages import LanguageCode
-from ..contract.transcript import Options
+from ..contract.transcript import Options, Segment, Task
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import converse, json_object, orderly, receive_samples
+from ..http.sockets import (
+    Patience,
+    SampleKind,
+    converse,
+    json_object,
+    orderly,
+    receive_samples,
+)
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
 
 router = APIRouter()
 
+_NOTHING = {"start": "0.000", "end": "0.000", "text": "", "completed": True}
+"""What is said to have been heard where words that were shown turned out to be none."""
+
 
 class Greeting(BaseModel):
-    """The first message of a WhisperLive client."""
+    """What the first message of a WhisperLive client asks for."""
 
     model_config = ConfigDict(extra="ignore")
 
-    uid: str
     language: LanguageCode | None = None
-    task: Literal["transcribe", "translate"] = "transcribe"
+    task: Task = "transcribe"
     model: str | None = None
     initial_prompt: str | None = None
     hotwords: str | None = None
     send_last_n_segments: int = 10
-    audio_format: Literal["float32", "int16"] = "float32"
+    audio_format: SampleKind = "float32"
 
 
 @router.websocket("/")
 async def whisper_live(websocket: WebSocket, service: Service) -> None:
     """Speak WhisperLive's protocol."""
     await websocket.accept(chosen_protocol(websocket))
-    uid = ""
-
-    def worded(error: SpeechError) -> str:
-        if isinstance(error, QueueFull):
-            minutes = math.ceil(error.retry_after / 60)
-            return json.dumps({"uid": uid, "status": "WAIT", "message": minutes})
-        return json.dumps({"uid": uid, "status": "ERROR", "message": error.message})
-
-    async with orderly(websocket, worded):
-        greeting = await _greeting(websocket)
-        uid = greeting.uid
+    uid: Any = ""
+    async with orderly(websocket, lambda error: _status(uid, error)):
+        patience = Patience(service.settings.max_idle_seconds)
+        fields = _fields(await patience.receive(websocket))
+        uid = fields.get("uid")
+        greeting = parse(Greeting, {key: one for key, one in fields.items() if one is not None})
         with service.live_session():
-            await _WhisperLive(websocket, service, greeting).run()
+            await _WhisperLive(websocket, service, uid, greeting).run()
 
 
-async def _greeting(websocket: WebSocket) -> Greeting:
-    message = await websocket.receive()
-    if message["type"] == "websocket.disconnect":
-        raise WebSocketDisconnect(message["code"])
-    fields = json_object(message.get("text"))
-    return parse(Greeting, {key: value for key, value in fields.items() if value is not None})
+def _status(uid: Any, error: SpeechError) -> str:
+    if isinstance(error, QueueFull):
+        minutes = math.ceil(error.retry_after / 60)
+        return json.dumps({"uid": uid, "status": "WAIT", "message": minutes})
+    return json.dumps({"uid": uid, "status": "ERROR", "message": error.message})
+
+
+def _fields(message: Message | None) -> dict[str, Any]:
+    """Return the fields of a greeting.
+
+    Raises:
+        InvalidRequest: it is no JSON object, or none came.
+        WebSocketDisconnect: the client has left.
+    """
+    if message is not None and message["type"] == "websocket.disconnect":
+        raise WebSocketDisconnect
+    text, data = (message or {}).get("text"), (message or {}).get("bytes")
+    return json_object(data.decode(errors="replace") if text is None and data else text)
 
 
 class _WhisperLive:
     """One WhisperLive client."""
 
-    def __init__(self, websocket: WebSocket, service: SpeechService, greeting: Greeting) -> None:
+    def __init__(
+        self, websocket: WebSocket, service: SpeechService, uid: Any, greeting: Greeting
+    ) -> None:
         self._websocket = websocket
         self._service = service
+        self._uid = uid
         self._greeting = greeting
         self._completed: list[dict[str, Any]] = []
+        self._provisional = False
 
     async def run(self) -> None:
         """Serve the client until its audio, its patience or its time ends."""
@@ -91,7 +113,8 @@ class _WhisperLive:
         )
         session = LiveSession(service, await self._model(), options, Pace(interim=1.0))
         await self._send({"message": "SERVER_READY", "backend": "faster_whisper"})
-        receiving = receive_samples(self._websocket, session, greeting.audio_format, service)
+        limits = service.settings.max_audio_seconds, service.settings.max_idle_seconds
+        receiving = receive_samples(self._websocket, session, greeting.audio_format, *limits)
         await converse(receiving, self._report(session))
 
     async def _report(self, session: LiveSession) -> None:
@@ -126,22 +149,46 @@ class _WhisperLive:
         return model if here else None
 
     async def _show(self, heard: Heard) -> None:
-        """Send the last segments; those of an unfinished utterance may change."""
-        current = [
-            {
-                "start": f"{segment.start:.3f}",
-                "end": f"{segment.end:.3f}",
-                "text": segment.text,
-                "completed": heard.final,
-            }
-            for segment in heard.transcript.segments
-        ]
-        if heard.final:
+        """Send the last segments; those of an unfinished utterance may change.
+
+        A client puts the last segment that it was shown as unfinished behind those that are
+        completed, unless its text is that of the last of them. So what is completed is shown
+        as unfinished once more before.
+        """
+        current = self._written(heard.transcript.segments, heard.final)
+        if not heard.final:
+            self._provisional = self._provisional or bool(current)
+            await self._send_segments(self._completed, current)
+        elif current or self._provisional:
+            self._provisional = False
             self._completed += current
-            current = []
-        last = self._completed[-self._greeting.send_last_n_segments :]
-        if last or current:
-            await self._send({"segments": last + current})
+            *before, last = self._completed or [_NOTHING]
+            await self._send_segments(before, [last | {"completed": False}])
+            await self._send_segments(self._completed, [], at_least=len(current))
+
+    def _written(self, segments: tuple[Segment, ...], final: bool) -> list[dict[str, Any]]:
+        """Return segments as clients want them.
+
+        They leave out one that begins before its predecessor ends, and one with the same text; the
+        space in front of a text keeps it from being the same.
+        """
+        written = []
+        end = float(self._completed[-1]["end"]) if self._completed else 0.0
+        for segment in segments:
+            start = max(segment.start, end)
+            end = max(segment.end, start)
+            times = {"start": f"{start:.3f}", "end": f"{end:.3f}"}
+            written.append({**times, "text": f" {segment.text.strip()}", "completed": final})
+        return written
+
+    async def _send_segments(
+        self, completed: list[dict[str, Any]], unfinished: list[dict[str, Any]], at_least: int = 0
+    ) -> None:
+        """Send as many completed segments as the client wants, all that are new, and the rest."""
+        count = max(self._greeting.send_last_n_segments, at_least, 0)
+        segments = completed[max(0, len(completed) - count) :] + unfinished
+        if segments:
+            await self._send({"segments": segments})
 
     async def _send(self, message: dict[str, Any]) -> None:
-        await self._websocket.send_text(json.dumps({"uid": self._greeting.uid} | message))
+        await self._websocket.send_text(json.dumps({"uid": self._uid} | message))

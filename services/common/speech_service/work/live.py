@@ -2,14 +2,17 @@
 
 Rules: an utterance ends at a pause, at the client's wish, when the audio ends, or when it has grown
 too long; then it is transcribed once and never changed. Until then it may be transcribed again and
-again for those who want to see words early. What is buffered is bounded: a client that sends faster
-than this service hears is made to wait. Transcriptions of live sessions queue like all others.
+again for those who want to see words early. Where a client ended an utterance is where its audio
+had come to at that moment, however late this service gets there. What is buffered is bounded: a
+client that sends faster than this service hears is made to wait. Transcriptions of live sessions
+queue like all others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -92,7 +95,10 @@ class LiveSession:
         self._dropped = 0
         self._looked = 0
         self._shown = 0
-        self._ended = self._committed = self._speaking = False
+        self._begun = 0
+        self._spoken = 0
+        self._commits: deque[int] = deque()
+        self._ended = self._speaking = False
         self._news = asyncio.Event()
         self._room = asyncio.Event()
 
@@ -106,12 +112,26 @@ class LiveSession:
     @property
     def seconds(self) -> float:
         """How much audio has been received."""
-        return (self._dropped + len(self._samples)) / SAMPLE_RATE
+        return self._received / SAMPLE_RATE
+
+    @property
+    def uncommitted_seconds(self) -> float:
+        """How much audio has been received since the last utterance ended, or was cleared."""
+        return (self._received - self._begun) / SAMPLE_RATE
+
+    @property
+    def _received(self) -> int:
+        return self._dropped + len(self._samples)
 
     async def feed(self, samples: NDArray[np.int16]) -> None:
-        """Add samples at `SAMPLE_RATE`; wait while too many are waiting already."""
+        """Add samples at `SAMPLE_RATE`; wait while too many are waiting already.
+
+        What comes after the end is not heard.
+        """
         import numpy as np
 
+        if self._ended:
+            return
         while len(self._samples) > BACKLOG_SECONDS * SAMPLE_RATE:
             self._room.clear()
             await self._room.wait()
@@ -125,23 +145,31 @@ class LiveSession:
 
     def commit(self) -> None:
         """End the utterance here, without waiting for a pause."""
-        self._committed = True
+        self._begun = self._received
+        self._commits.append(self._received)
         self._news.set()
 
     def clear(self) -> None:
-        """Forget what has been received and not been transcribed."""
-        self._drop_to(self._dropped + len(self._samples))
-        self._speaking = False
+        """Forget what has been received since the last utterance ended."""
+        import numpy as np
+
+        self._begun = self._received
+        if self._commits:
+            # What was committed is still to be heard; what comes behind it keeps its time.
+            kept = self._samples[: self._commits[-1] - self._dropped]
+            self._samples = np.pad(kept, (0, len(self._samples) - len(kept)))
+        else:
+            self._drop_to(self._received)
+            self._speaking = False
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what happens, until the audio has ended and all of it was heard."""
-        while not self._ended or len(self._samples):
+        while not self._ended or len(self._samples) or self._commits:
             stalled = await self._stalled()
             self._news.clear()
-            committed, self._committed = self._committed, False
             new = len(self._samples) - self._looked
-            if stalled or committed or self._ended or new >= LOOK_SECONDS * SAMPLE_RATE:
-                async for event in self._look(committed, stalled):
+            if stalled or self._commits or self._ended or new >= LOOK_SECONDS * SAMPLE_RATE:
+                async for event in self._look(stalled):
                     yield event
 
     async def _stalled(self) -> bool:
@@ -157,19 +185,22 @@ class LiveSession:
             return True
         return False
 
-    async def _look(self, committed: bool, stalled: bool) -> AsyncIterator[Event]:
+    async def _look(self, stalled: bool) -> AsyncIterator[Event]:
         """Report every utterance that is over, and how the last one stands."""
         limit = int((self.pace.longest + 2 * self.pace.silence + 1.0) * SAMPLE_RATE)
         answered, seen = False, self._dropped
-        while len(self._samples):
-            view, origin = self._samples[:limit], self._dropped
+        while len(self._samples) or self._commits:
+            origin = self._dropped
+            # One that comes while this is at work is looked at in the next round.
+            commit = self._commits[0] if self._commits else None
+            end = len(self._samples) if commit is None else commit - origin
+            view = self._samples[: min(limit, end)]
             seen = origin + len(view)
-            whole = len(view) == len(self._samples)
-            last = whole and (committed or stalled or self._ended)
-            speech = await asyncio.to_thread(self._service.engine.speech, view)
-            found = utterance(speech, len(view), self.pace, last)
+            whole = len(view) == end
+            last = whole and (commit is not None or stalled or self._ended)
+            found = await self._utterance(view, origin, last)
             if found is None:
-                self._drop_to(origin + len(view) - (0 if last else PADDING))
+                self._drop_to(seen - (0 if last else PADDING))
             elif not self._speaking:
                 self._speaking = True
                 yield SpeechStarted((origin + found.start) / SAMPLE_RATE)
@@ -178,10 +209,18 @@ class LiveSession:
                 yield SpeechStopped((origin + found.end) / SAMPLE_RATE)
                 yield await self._transcribed(view, origin, found)
                 self._drop_to(origin + found.resume)
+                self._begun = max(self._begun, origin + found.resume)
                 answered = True
             elif not whole:
                 # The end is in what waits behind this view; only leading quiet can be in the way.
                 self._drop_to(origin + (found.start - PADDING if found else 0))
+            elif commit is not None:
+                self._commits.popleft()
+                if not answered:
+                    # A client that ends an utterance waits for its text, even if there is none.
+                    yield SpeechStopped(commit / SAMPLE_RATE)
+                    yield Heard(self._nothing(), final=True)
+                answered = False
             else:
                 if found is not None and self._worth_showing(found):
                     yield await self._transcribed(view, origin, found)
@@ -189,10 +228,19 @@ class LiveSession:
         # What came in while this was at work has not been looked at.
         self._looked = max(0, seen - self._dropped)
         self._room.set()
-        if committed and not answered:
-            # A client that ends an utterance waits for its text, even if there is none.
-            yield SpeechStopped(self.seconds)
-            yield Heard(self._nothing(), final=True)
+        if self.pace.is_over(seen, seen - self._spoken):
+            self.end()
+
+    async def _utterance(
+        self, view: NDArray[np.int16], origin: int, last: bool
+    ) -> Utterance | None:
+        """Return the first utterance of a view, and remember where speech was heard last."""
+        if not len(view):
+            return None
+        speech = await asyncio.to_thread(self._service.engine.speech, view)
+        if speech:
+            self._spoken = max(self._spoken, origin + speech[-1][1])
+        return utterance(speech, len(view), self.pace, last)
 
     def _worth_showing(self, found: Utterance) -> bool:
         """Say whether to transcribe an unfinished utterance: enough is new, nobody else waits."""
@@ -225,6 +273,7 @@ class LiveSession:
             except SpeechError as error:
                 return Failed(error)
             except Exception:
+                # Whatever the decoder trips over, it is this utterance's and nobody else's.
                 log.exception("utterance failed")
                 return Failed(InternalError())
         if self.options.language is None and found.over and heard.segments:
@@ -242,4 +291,10 @@ def _moved(segment: Segment, offset: float) -> Segment:
     words = segment.words and tuple(
         replace(word, start=word.start + offset, end=word.end + offset) for word in segment.words
     )
-    return replace(segment, start=segment.start + offset, end=segment.end + offset, words=words)
+    return replace(
+        segment,
+        seek=segment.seek + round(offset * 100),
+        start=segment.start + offset,
+        end=segment.end + offset,
+        words=words,
+    )

@@ -99,6 +99,20 @@ class SpeechService:
         """
         return await asyncio.to_thread(self.engine.resolve, model)
 
+    async def provide(self, model: str | None) -> str:
+        """Return the canonical name of a model that every request of a session can have.
+
+        One that is not on this machine is fetched first; the default model is left to the service,
+        which may still be fetching it.
+
+        Raises:
+            ModelNotFound, ModelUnavailable: it cannot be had.
+        """
+        name = await self.resolve(model)
+        if name != self.engine.default_model:
+            await asyncio.to_thread(self.engine.fetch, name, lambda done, total: None)
+        return name
+
     async def submit(self, recording: Recording, model: str | None, options: Options) -> Job:
         """Queue a transcription and return once it runs.
 

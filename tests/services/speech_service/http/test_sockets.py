@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from speech_service.contract.errors import InvalidField, QueueFull, SpeechError
-from speech_service.http.sockets import converse, receive_samples, refuse
+from speech_service.http.sockets import SampleKind, converse, orderly, receive_samples, refuse
 from speech_service.work.live import LiveSession
-from speech_service.work.service import SpeechService
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 RATE = 16_000
@@ -57,16 +55,11 @@ class Socket:
 
 
 async def heard(
-    socket: Socket, kind: Any = "int16", limit: float = 100.0, patience: float | None = None
+    socket: Socket, kind: SampleKind = "int16", limit: float = 100.0, patience: float = 60.0
 ) -> tuple[bool, Session]:
     session = Session()
-    service = SimpleNamespace(settings=SimpleNamespace(max_audio_seconds=limit))
     there = await receive_samples(
-        cast("WebSocket", socket),
-        cast("LiveSession", session),
-        kind,
-        cast("SpeechService", service),
-        patience,
+        cast("WebSocket", socket), cast("LiveSession", session), kind, limit, patience
     )
     return there, session
 
@@ -85,6 +78,13 @@ async def test_floats_are_clipped_and_what_is_no_number_is_silence() -> None:
     assert session.heard[0].tolist() == [16383, 32767, -32767, 0, 32767]
 
 
+async def test_bytes_are_samples_around_their_middle() -> None:
+    _, session = await heard(
+        Socket({"bytes": bytes([0, 128, 255])}, {"text": "END_OF_AUDIO"}), "uint8"
+    )
+    assert session.heard[0].tolist() == [-32768, 0, 127 * 256]
+
+
 async def test_a_client_that_leaves_is_told_from_one_that_is_done() -> None:
     there, session = await heard(Socket({"type": "websocket.disconnect"}))
     assert not there and not session.ended
@@ -94,6 +94,17 @@ async def test_silence_on_the_wire_is_an_end_where_the_protocol_has_no_other() -
     there, session = await heard(Socket({"bytes": b"\x01\x00"}), patience=10 * MS)
     assert there and session.ended
     assert session.heard[0].tolist() == [1]
+
+
+async def test_what_is_no_audio_does_not_prolong_the_wait() -> None:
+    class Chatty(Socket):
+        async def receive(self) -> dict[str, Any]:
+            await asyncio.sleep(5 * MS)
+            return {"type": "websocket.receive", "text": "are you there?"}
+
+    async with asyncio.timeout(5):
+        there, session = await heard(Chatty(), patience=50 * MS)
+    assert there and session.ended
 
 
 async def test_nobody_speaks_for_longer_than_is_allowed() -> None:
@@ -158,9 +169,37 @@ async def test_a_failure_of_the_sender_comes_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(QueueFull("later", 1.0), 1013), (InvalidField("never", "x"), 1008)]
+    ("error", "code"),
+    [
+        (QueueFull("later", 1.0), 1013),
+        (InvalidField("never", "x"), 1008),
+        (SpeechError("ours"), 1011),
+    ],
 )
 async def test_a_refusal_says_whether_to_come_back(error: SpeechError, code: int) -> None:
     socket = Socket()
     await refuse(cast("WebSocket", socket), "why", error)
     assert socket.told == ["why", code]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (InvalidField("no", "x"), ["no", 1008]),
+        (RuntimeError("a secret"), ["the service failed; its log says why", 1011]),
+        (WebSocketDisconnect(), []),
+    ],
+    ids=["foreseen", "unforeseen", "gone"],
+)
+async def test_whatever_ends_a_session_is_told_in_its_protocol(
+    error: Exception, told: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    socket = Socket()
+
+    async def session() -> None:
+        async with orderly(cast("WebSocket", socket), lambda refusal: refusal.message):
+            raise error
+
+    await session()
+    assert socket.told == told
+    assert ("session failed" in caplog.text) is isinstance(error, RuntimeError)

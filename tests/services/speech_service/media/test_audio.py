@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from speech_service.contract.errors import InvalidField, NoAudio, NotAudio, SpeechError, TooLong
 from speech_service.media import audio
-from speech_service.media.audio import MediaFile, RawFile, StreamResampler
+from speech_service.media.audio import MediaFile, RawFile
 
 from ... import media
 
@@ -306,13 +306,3 @@ def test_raw_samples_need_no_header() -> None:
     assert b"".join(block.tobytes() for block in recording.decode(10)) == data
     with pytest.raises(TooLong):
         recording.probe(0.5)
-
-
-def test_resampling_keeps_length_and_tone() -> None:
-    times = np.arange(24_000) / 24_000
-    tone = (np.sin(times * 2 * np.pi * 440) * 10_000).astype(np.int16)
-    resampler = StreamResampler(24_000)
-    found = np.concatenate([resampler.convert(part) for part in np.array_split(tone, 37)])
-    assert len(found) == pytest.approx(16_000, abs=64)
-    spectrum = np.abs(np.fft.rfft(found))
-    assert int(spectrum.argmax() * 16_000 / len(found)) == pytest.approx(440, abs=3)

@@ -15,8 +15,8 @@ from speech_service.contract.errors import ModelUnavailable
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import ClientConnection, connect
 
-from ...harness import FakeEngine, segment, serve
-from ...spoken import Recorder, sound, url_of
+from ...harness import FakeEngine, segment, serve, wait_until
+from ...spoken import Recorder, received, sound, url_of
 
 
 def pcm24(samples: NDArray[np.int16]) -> str:
@@ -112,8 +112,22 @@ def test_without_turn_detection_the_client_commits(session: Realtime) -> None:
     session.send("input_audio_buffer.append", audio=pcm24(sound(1.0, 2.0, 1.0, 1.0)))
     session.send("input_audio_buffer.commit")
     assert session.until(COMPLETED)["transcript"] == "utterance0"
+    session.send("input_audio_buffer.append", audio=pcm24(sound(0.0, 0.5)))
     session.send("input_audio_buffer.commit")
-    assert session.until(COMPLETED)["transcript"] == ""
+    assert session.until(COMPLETED)["transcript"] == "", "silence was committed, and is answered"
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.05])
+def test_a_commit_of_nothing_is_an_error(session: Realtime, seconds: float) -> None:
+    session.send("session.update", session={"type": "transcription", "turn_detection": None})
+    session.until("session.updated")
+    session.send("input_audio_buffer.append", audio=pcm24(sound(seconds)))
+    session.send("input_audio_buffer.commit", event_id="e7")
+    error = session.next()["error"]
+    assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "e7")
+    session.send("input_audio_buffer.append", audio=pcm24(sound(0.1 - seconds)))
+    session.send("input_audio_buffer.commit")
+    assert session.until(COMPLETED)["transcript"] == "utterance0"
 
 
 def test_what_is_cleared_is_not_heard(session: Realtime) -> None:
@@ -122,7 +136,118 @@ def test_what_is_cleared_is_not_heard(session: Realtime) -> None:
     session.send("input_audio_buffer.clear")
     session.until("input_audio_buffer.cleared")
     session.send("input_audio_buffer.commit")
-    assert session.until(COMPLETED)["transcript"] == ""
+    assert session.until("error")["error"]["code"] == "input_audio_buffer_commit_empty"
+
+
+def updated(session: Realtime, **wanted: Any) -> dict[str, Any]:
+    """What the service says to a change of the session's input."""
+    session.send("session.update", session={"type": "transcription", "audio": {"input": wanted}})
+    return session.next()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "described"),
+    [
+        ({"type": "audio/pcm", "rate": 24_000}, {"type": "audio/pcm", "rate": 24_000}),
+        ({"type": "audio/pcmu"}, {"type": "audio/pcmu"}),
+        ({"type": "audio/pcma", "rate": 8_000}, {"type": "audio/pcma"}),
+        ("g711_ulaw", {"type": "audio/pcmu"}),
+        (None, {"type": "audio/pcm", "rate": 24_000}),
+    ],
+)
+def test_a_format_that_is_confirmed_is_decoded(
+    session: Realtime, wanted: Any, described: dict[str, Any]
+) -> None:
+    answer = updated(session, format=wanted)
+    assert answer["type"] == "session.updated"
+    assert answer["session"]["audio"]["input"]["format"] == described
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        {"type": "audio/opus"},
+        {"type": "audio/pcm", "rate": 16_000},
+        {"type": "audio/pcmu", "rate": 16_000},
+        {"type": "audio/pcm", "rate": "fast"},
+        "mp3",
+        ["audio/pcm"],
+        7,
+    ],
+    ids=str,
+)
+def test_a_format_that_is_not_decoded_is_refused(session: Realtime, wanted: Any) -> None:
+    error = updated(session, format=wanted)["error"]
+    assert error["code"] == "invalid_field" and "format" in error["param"]
+    session.send("input_audio_buffer.append", audio=pcm24(sound(1.0, 1.0)))
+    assert session.until(COMPLETED)["transcript"] == "utterance0", "the format before still holds"
+
+
+def test_a_client_may_change_its_mind_about_the_format(session: Realtime) -> None:
+    session.send("session.update", session={"type": "transcription", "turn_detection": None})
+    session.until("session.updated")
+    for kind in ("pcm16", "g711_alaw", "pcm16"):
+        flat = {"type": "transcription", "input_audio_format": kind}
+        session.send("transcription_session.update", session=flat)
+        session.until("session.updated")
+        seconds = 48_000 if kind == "pcm16" else 8_000
+        silence = base64.b64encode(bytes(seconds)).decode()
+        session.send("input_audio_buffer.append", audio=silence)
+        session.send("input_audio_buffer.commit")
+        usage = session.until(COMPLETED)["usage"]
+        assert usage["type"] == "duration"
+
+
+@pytest.mark.parametrize("turns", [{"type": "by_hand"}, "server_vad", []], ids=str)
+def test_an_unknown_way_to_find_turns_is_refused(session: Realtime, turns: Any) -> None:
+    assert "turn_detection" in updated(session, turn_detection=turns)["error"]["param"]
+
+
+@pytest.mark.parametrize("model", ["nothing", "org/nothing"])
+def test_a_session_for_an_unknown_model_is_refused_at_once(model: str) -> None:
+    path = f"/v1/realtime?intent=transcription&model={model}"
+    with serve() as http, connect(url_of(http, path), proxy=None) as socket:
+        (answer,) = received(socket)
+        assert (answer["type"], answer["error"]["code"]) == ("error", "model_not_found")
+        assert socket.close_code == 1008
+        assert "speech_live_sessions 0.0" in http.get("/metrics").text
+
+
+def test_a_session_without_audio_ends_and_says_so() -> None:
+    path = "/v1/realtime?intent=transcription"
+    with serve(max_idle_seconds=0.5) as http, connect(url_of(http, path), proxy=None) as socket:
+        talk = Realtime(socket)
+        for _ in range(3):
+            talk.send("session.update", session={"type": "transcription"})
+        kinds = [(event["type"], event.get("error", {}).get("code")) for event in received(socket)]
+        assert kinds[-1] == ("error", "session_expired")
+        assert socket.close_code == 1000
+        wait_until(lambda: "speech_live_sessions 0.0" in http.get("/metrics").text)
+
+
+def test_a_session_ends_after_its_time_and_what_was_said_is_still_heard() -> None:
+    path = "/v1/realtime?intent=transcription"
+    with (
+        serve(Recorder(), max_audio_seconds=1.0) as http,
+        connect(url_of(http, path), proxy=None) as socket,
+    ):
+        talk = Realtime(socket)
+        talk.send("input_audio_buffer.append", audio=pcm24(sound(1.5)))
+        assert talk.until("error")["error"]["code"] == "session_expired"
+        assert talk.until(COMPLETED)["transcript"] == "utterance0"
+
+
+def test_a_failure_that_nobody_foresaw_is_told_before_the_socket_closes() -> None:
+    class Broken(FakeEngine):
+        def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
+            raise RuntimeError("a secret")
+
+    path = "/v1/realtime?intent=transcription"
+    with serve(Broken()) as http, connect(url_of(http, path), proxy=None) as socket:
+        Realtime(socket).send("input_audio_buffer.append", audio=pcm24(sound(1.0)))
+        *_, answer = received(socket)
+        assert answer["type"] == "error" and "secret" not in answer["error"]["message"]
+        assert socket.close_code == 1011
 
 
 @pytest.mark.parametrize(
