@@ -58,7 +58,7 @@ built on the first; what they share knows neither."""
 
 _VALUES = {
     *("binascii", "bisect", "collections", "contextlib", "dataclasses", "enum", "html"),
-    *("itertools", "json", "math", "numpy", "pydantic", "re", "typing"),
+    *("itertools", "json", "langcodes", "math", "numpy", "pydantic", "re", "typing"),
 }
 PURE = dict.fromkeys(
     (
@@ -71,6 +71,7 @@ PURE = dict.fromkeys(
         "speech_service.http.formats",
         "speech_service.http.forms",
         "speech_service.http.openapi",
+        "speech_service.http.spellings",
         "speech_service.media.timeline",
         "speech_service.media.utterances",
         "speech_service.media.windows",
@@ -81,7 +82,8 @@ PURE = dict.fromkeys(
 """Decisions without I/O, and what they may import; every line and branch of them is tested."""
 
 HEAVY = {
-    *("av", "ctranslate2", "faster_whisper", "huggingface_hub", "lightning", "nltk", "numpy"),
+    *("av", "ctranslate2", "faster_whisper", "huggingface_hub", "langcodes", "lightning", "nltk"),
+    *("numpy",),
     *("pyannote", "tokenizers", "torch", "torchaudio", "tqdm", "transformers", "whisperx"),
 }
 """Imported only when they are needed: a service answers before they are there."""

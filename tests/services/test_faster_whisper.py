@@ -202,6 +202,15 @@ def test_silence_and_noise_are_nothing(http: httpx.Client, file: str, vad: str) 
     assert transcribe(http, ALL[file], response_format="vtt") == "WEBVTT\n\n"
 
 
+@pytest.mark.parametrize("language", ["", "auto", "fre", "Français", "Language.FR", "fr_FR.UTF-8"])
+def test_a_language_is_understood_as_clients_name_it(http: httpx.Client, language: str) -> None:
+    french = ALL["french.wav"]
+    assert transcribe(http, french, language=language)["text"] == french.text
+    query = {"language": language, "output": "txt"}
+    heard = http.post("/asr", params=query, files={"audio_file": french.upload()["file"]})
+    assert heard.text.strip() == french.text
+
+
 @pytest.mark.parametrize("sample", [ENGLISH, ALL["minute.flac"]], ids=named)
 def test_the_official_client_streams_the_words(http: httpx.Client, sample: Sample) -> None:
     with openai.OpenAI(

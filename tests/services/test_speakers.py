@@ -198,7 +198,7 @@ def test_speakers_that_cannot_be_known_are_refused(
     assert engine.asked == []
 
 
-@pytest.mark.parametrize("names", [["a"] * 5, ["a\nb"], ["x" * 65], [" "]])
+@pytest.mark.parametrize("names", [["a"] * 5, ["a\nb"], ["x" * 65]])
 def test_a_name_is_short_and_one_of_four_at_most(names: list[str]) -> None:
     fields = {"known_speaker_names[]": names, "known_speaker_references[]": data_url(VOICE)}
     with serve(diarizing()) as http:

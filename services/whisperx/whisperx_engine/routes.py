@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from speech_service.contract.languages import LanguageCode
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Transcript, Word
@@ -14,6 +14,7 @@ from speech_service.http import formats
 from speech_service.http.forms import SpeakerFields, TrackField
 from speech_service.http.intake import Intake
 from speech_service.http.openapi import SPEECH_ERRORS, openapi_body
+from speech_service.http.spellings import FreeText
 from speech_service.http.sse import EventStream, event
 from speech_service.media.audio import MediaFile
 from speech_service.work.job import Job
@@ -30,14 +31,16 @@ _WRITERS: dict[str, tuple[Callable[[Transcript], str], str]] = {
 class TranscribeForm(SpeakerFields, TrackField):
     """The fields of `POST /transcribe`; the query may carry them as well."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str | None = Field(default=None, description="a size such as `small`, or a hub id")
-    language: LanguageCode | None = Field(default=None, description="ISO 639-1; else detected")
+    language: LanguageCode = Field(default=None, description="ISO 639-1; else detected")
     task: Literal["transcribe", "translate"] = "transcribe"
     align: bool = Field(default=True, description="find out when each word is spoken")
-    initial_prompt: str | None = Field(default=None, description="text that comes before")
-    hotwords: str | None = Field(default=None, description="words to expect")
+    initial_prompt: Annotated[str | None, FreeText()] = Field(
+        default=None, description="text that comes before"
+    )
+    hotwords: Annotated[str | None, FreeText(", ", is_list=True)] = Field(
+        default=None, description="words to expect"
+    )
     batch_size: int | None = Field(
         default=None, ge=1, le=256, description="stretches of speech decoded at once, at most"
     )
@@ -104,7 +107,7 @@ async def transcribe(intake: Intake) -> Response:
     With `stream=true` the response is server-sent events: `progress` with stage and fraction,
     `segment` for each sentence once it is final, `done` with the whole response as `result`.
     """
-    upload, form = await intake.form(TranscribeForm, ("file", "audio_file"), query=True)
+    upload, form = await intake.form(TranscribeForm, ("file", "audio_file"))
     options = await intake.introduced(form, form.options(intake.settings))
     job = await intake.submit(MediaFile(upload.file, form.track), form.model, options)
     if form.stream:

@@ -100,6 +100,16 @@ def test_fields_come_in_the_form_or_in_the_query(place: str) -> None:
     ]
 
 
+def test_fields_that_say_nothing_are_left_out() -> None:
+    engine = diarizing()
+    nothing = {"language": "auto", "min_speakers": "", "batch_size": "null", "hotwords": ""}
+    with serve(engine, [routes.router]) as http:
+        assert http.post(PATH, files=file(), params=nothing).status_code == 200
+        answer = http.post(PATH, files=file(), data={**nothing, "output": " SRT", "align": "True"})
+    assert answer.text.startswith("1\n")
+    assert engine.asked == [Options(words=True)] * 2
+
+
 def test_alignment_is_the_default_and_diarization_is_not() -> None:
     engine = diarizing()
     with serve(engine, [routes.router]) as http:

@@ -1,13 +1,15 @@
-"""The languages of Whisper's multilingual models: ISO 639 code and English name.
+"""The languages of Whisper's multilingual models, and how clients name them.
 
-The order and the set are those of the models' language tokens (openai/whisper, tokenizer.py).
+The order and the set are those of the models' language tokens (openai/whisper, tokenizer.py). What
+is neither code nor name of the models is looked up by langcodes (Unicode CLDR, IANA's registry).
 """
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import BeforeValidator
 
 _TABLE = """
 en english, zh chinese, de german, es spanish, ru russian, ko korean, fr french, ja japanese,
@@ -32,26 +34,72 @@ NAMES: dict[str, str] = {
 
 _CODES = {name: code for code, name in NAMES.items()}
 
+DETECTION = frozenset(
+    {
+        *("", "auto", "automatic", "autodetect", "auto-detect", "detect", "any", "default"),
+        *("multi", "multilingual", "none", "null", "nil", "undefined", "unknown", "undetermined"),
+        # ISO 639-2: undetermined, several, one without a code.
+        *("und", "mul", "mis"),
+    }
+)
+"""How clients write that they name no language."""
+
+_MOST_CHARACTERS = 80
+_NEAR = 4
+"""Distance (Unicode TR 35, language matching) up to which speakers take one for the other."""
+
 
 def code_of(language: str) -> str | None:
-    """Return the code of a language given as code or as English name, or None if unknown.
+    """Return the code of a language as a client may name it, or None if unknown.
 
-    Case, surrounding space and a region (`en-US`, `pt_BR`) are ignored.
+    That is a code of ISO 639-1, 639-2 or 639-3, also one of their older ones, a locale (`pt_BR`,
+    `de_DE.UTF-8`), a name in any language, or any of these as a member of an enumeration
+    (`Language.EN`). Case and surrounding space are ignored.
     """
-    wanted = language.strip().lower()
-    if wanted in _CODES:
-        return _CODES[wanted]
-    primary = wanted.replace("_", "-").partition("-")[0]
-    return primary if primary in NAMES else None
+    wanted = language.strip().casefold()
+    if wanted in NAMES or wanted in _CODES:
+        return _CODES.get(wanted, wanted)
+    if len(wanted) > _MOST_CHARACTERS or re.search("[,;/|&+]", wanted):
+        # A list of languages is no language, though a name may have others behind it.
+        return None
+    wanted = re.sub(r"^\w*lang\w*\.", "", wanted)
+    tag = re.split("[.@]", wanted)[0].replace("_", "-")
+    return _by_tag(tag) or _by_tag(tag.partition("-")[0]) or _by_name(wanted)
 
 
-def known_language(value: str) -> str:
-    """Return the code of a language, or raise ValueError with the cure."""
-    code = code_of(value)
+def _by_tag(tag: str) -> str | None:
+    """Return the code of a language tag (RFC 5646), or None."""
+    import langcodes
+    from langcodes.tag_parser import LanguageTagError
+
+    try:
+        language = langcodes.get(langcodes.standardize_tag(tag, macro=True)).language
+    except LanguageTagError:
+        return None
+    return langcodes.closest_supported_match(language or "und", list(NAMES), max_distance=_NEAR)
+
+
+def _by_name(name: str) -> str | None:
+    import langcodes
+
+    try:
+        return _by_tag(langcodes.find(name.replace("_", " ")).to_tag())
+    except LookupError:
+        return None
+
+
+def known_language(value: object) -> str | None:
+    """Return the code of a language, None for detection; ValueError, with the cure, for others."""
+    if value is None:
+        return None
+    written = str(value).strip()
+    if written.casefold().replace("_", "-") in DETECTION:
+        return None
+    code = code_of(written)
     if code is None:
-        raise ValueError(f"unknown language {value[:40]!r}; use an ISO 639-1 code such as 'en'")
+        raise ValueError(f"unknown language {written[:40]!r}; use an ISO 639-1 code such as 'en'")
     return code
 
 
-LanguageCode = Annotated[str, AfterValidator(known_language)]
-"""A field that names a language; unknown ones are refused with the cure."""
+LanguageCode = Annotated[str | None, BeforeValidator(known_language)]
+"""A field that names a language, or none; unknown ones are refused with the cure."""

@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     allow_origins: list[str] = []
     enable_ui: bool = True
 
-    default_language: LanguageCode | None = None
+    default_language: LanguageCode = None
     default_response_format: ResponseFormat = ResponseFormat.JSON
 
     ttl: float = Field(

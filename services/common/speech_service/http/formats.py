@@ -59,14 +59,15 @@ def verbose_json(transcript: Transcript, words: bool = False) -> dict[str, Any]:
     """Return OpenAI's `verbose_json` response; `language` is a code, as Whisper servers have it.
 
     Args:
-        words: whether `timestamp_granularities[]` asks for the flat list of words.
+        words: whether `timestamp_granularities[]` asks for words: in one list, as OpenAI has them,
+            and in their segments, as Whisper and faster-whisper-server do.
     """
     body: dict[str, Any] = {
         "task": transcript.task,
         "language": transcript.language,
         "duration": round(transcript.summary.duration, 3),
         "text": transcript.text,
-        "segments": [segment_object(segment) for segment in transcript.segments],
+        "segments": [segment_object(segment, words) for segment in transcript.segments],
     }
     if words:
         body["words"] = [
@@ -102,18 +103,14 @@ def diarized_segment(segment: Segment) -> dict[str, Any]:
 
 def whisper_json(transcript: Transcript, words: bool) -> str:
     """Return the JSON that Whisper's own command writes; words inside their segments if asked."""
-    segments = [
-        segment_object(segment)
-        | ({"words": [word_object(word) for word in segment.words or ()]} if words else {})
-        for segment in transcript.segments
-    ]
+    segments = [segment_object(segment, words) for segment in transcript.segments]
     body = {"text": transcript.text, "segments": segments, "language": transcript.language}
     return dumps(body | warnings(transcript), ensure_ascii=False)
 
 
-def segment_object(segment: Segment) -> dict[str, Any]:
-    """Return one element of `segments`."""
-    return {
+def segment_object(segment: Segment, words: bool = False) -> dict[str, Any]:
+    """Return one element of `segments`, with its words if asked."""
+    body: dict[str, Any] = {
         "id": segment.id,
         "seek": segment.seek,
         "start": round(segment.start, 3),
@@ -126,6 +123,9 @@ def segment_object(segment: Segment) -> dict[str, Any]:
         "no_speech_prob": segment.no_speech_prob,
         **({"speaker": segment.speaker} if segment.speaker else {}),
     }
+    if words:
+        body["words"] = [word_object(word) for word in segment.words or ()]
+    return body
 
 
 def word_object(word: Word) -> dict[str, Any]:

@@ -1,27 +1,21 @@
 """What the forms of all families share: how their fields are read, and those about speakers.
 
 Each form is one model, from which the OpenAPI document is made too. It is read by hand and checked
-afterwards, so that limits apply while it arrives and every error has one shape. Unknown fields are
-ignored, because real clients send extras.
+afterwards, so that limits apply while it arrives and every error has one shape.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    Field,
-    StringConstraints,
-    ValidationError,
-)
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, ValidationError
 
 from ..contract.errors import InvalidField, InvalidRequest
 from ..contract.transcript import Speakers
+from .spellings import Form, WholeValues
 
 F = TypeVar("F", bound=BaseModel)
 
@@ -30,11 +24,6 @@ _MOST_KNOWN = 4
 """As at OpenAI."""
 
 _DATA_URL = re.compile(r"data:[^,]*;base64,", re.IGNORECASE)
-
-
-def as_list(value: Any) -> Any:
-    """Return a field that may come once or several times as a list."""
-    return value if isinstance(value, list) else [value]
 
 
 def _printable(name: str) -> str:
@@ -50,7 +39,7 @@ SpeakerName = Annotated[
 ]
 
 
-class TrackField(BaseModel):
+class TrackField(Form):
     """Which audio track of a file is meant."""
 
     track: int | None = Field(
@@ -58,7 +47,7 @@ class TrackField(BaseModel):
     )
 
 
-class SpeakerFields(BaseModel):
+class SpeakerFields(Form):
     """Who speaks; for services that can tell speakers apart."""
 
     diarize: bool = Field(default=False, description="tell speakers apart, where the service can")
@@ -67,10 +56,10 @@ class SpeakerFields(BaseModel):
     )
     min_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
     max_speakers: int | None = Field(default=None, ge=1, le=_MOST_SPEAKERS)
-    known_speaker_names: Annotated[list[SpeakerName], BeforeValidator(as_list)] = Field(
+    known_speaker_names: Annotated[list[SpeakerName], WholeValues()] = Field(
         default=[], max_length=_MOST_KNOWN, description="who some of the speakers are"
     )
-    known_speaker_references: Annotated[list[str], BeforeValidator(as_list)] = Field(
+    known_speaker_references: Annotated[list[str], WholeValues()] = Field(
         default=[],
         max_length=_MOST_KNOWN,
         description="a data URL with 2 to 10 seconds of each of their voices, in the same order",
@@ -127,8 +116,29 @@ def parse(kind: type[F], fields: dict[str, Any]) -> F:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"] if not isinstance(part, int))
-        raise InvalidField(
-            f"{field}: {first['msg'].removeprefix('Value error, ')}", field
-        ) from None
+        raise refused(error.errors(include_url=False)) from None
+
+
+def refused(errors: Sequence[Mapping[str, Any]]) -> InvalidField:
+    """Return what is wrong with a form, in its own words: the field and what it may be.
+
+    Args:
+        errors: those of pydantic; the first field is told, at the place that says most.
+    """
+    first = max(
+        (error for error in errors if error["loc"][:1] == errors[0]["loc"][:1]),
+        key=lambda error: len(error["loc"]),
+    )
+    # Between the names of fields there are positions in lists, and types that were tried.
+    names = (str(part) for part in first["loc"])
+    field = ".".join(name for name in names if re.fullmatch(r"[a-z_]\w*", name))
+    return InvalidField(f"{field}: {_says(first)}", field)
+
+
+def _says(error: Mapping[str, Any]) -> str:
+    if error["type"].startswith(("model_", "dict_", "dataclass_")):
+        return "must be an object"
+    if isinstance(error.get("input"), list | dict) and error["type"] != "missing":
+        return "must be one value"
+    message: str = error["msg"]
+    return message.removeprefix("Value error, ")

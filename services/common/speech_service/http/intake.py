@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BytesIO
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 from fastapi import Depends
 from pydantic import BaseModel
@@ -28,6 +28,7 @@ from ..work.job import Job
 from ..work.service import SpeechService
 from .disconnect import unless_client_leaves
 from .forms import SpeakerFields, parse
+from .spellings import nested
 from .upload import Upload, read_form
 
 F = TypeVar("F", bound=BaseModel)
@@ -56,25 +57,24 @@ class SpeechIntake:
         return self.service.settings
 
     async def form(
-        self, kind: type[F], file_fields: tuple[str, ...] = ("file",), *, query: bool = False
+        self, kind: type[F], file_fields: tuple[str, ...] = ("file",)
     ) -> tuple[Upload, F]:
         """Return the recording of a multipart body, and its other fields as a form.
+
+        What the body does not name may be in the query.
 
         Args:
             kind: of the form.
             file_fields: names under which the file may come.
-            query: whether fields may come in the query as well.
         Raises:
             QueueFull, InvalidField; and what `read_form` raises.
         """
-        upload, fields = await self._read(file_fields)
-        if query:
-            fields = {**self._request.query_params, **fields}
-        return upload, parse(kind, fields)
-
-    async def upload(self, file_field: str) -> Upload:
-        """Return the recording of a multipart body without other fields; errors as `form`."""
-        return (await self._read((file_field,)))[0]
+        self.service.turns.check()
+        limit = self.settings.max_upload_bytes
+        upload, fields = await read_form(self._request, limit, file_fields)
+        self._received.callback(upload.file.close)
+        query = nested(self._request.query_params.multi_items())
+        return upload, parse(kind, {**query, **fields})
 
     async def fetched(self, url: str, track: int | None) -> Recording:
         """Return the recording at an address that the client names; errors as `fetch`, QueueFull.
@@ -130,13 +130,6 @@ class SpeechIntake:
     ) -> Transcript:
         """Have a recording transcribed; arguments and errors as `submit`."""
         return await self.finish(await self.submit(recording, model, options))
-
-    async def _read(self, file_fields: tuple[str, ...]) -> tuple[Upload, dict[str, Any]]:
-        self.service.turns.check()
-        limit = self.settings.max_upload_bytes
-        upload, fields = await read_form(self._request, limit, file_fields)
-        self._received.callback(upload.file.close)
-        return upload, fields
 
 
 def _voice(name: str, data: bytes) -> KnownSpeaker:

@@ -30,9 +30,21 @@ def openapi_body(kind: type[BaseModel]) -> dict[str, Any]:
     return _multipart("file", _inlined(schema, definitions)["properties"])
 
 
-def openapi_file(field: str) -> dict[str, Any]:
-    """Return the OpenAPI description of a multipart body that is a file and nothing else."""
-    return _multipart(field, {})
+def openapi_query(kind: type[BaseModel], file_field: str) -> dict[str, Any]:
+    """Return the OpenAPI description of a form in the query, and a multipart body with a file."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties = _inlined(schema, schema.pop("$defs", {}))["properties"]
+    parameters = [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "schema": field,
+            **({"description": field["description"]} if "description" in field else {}),
+        }
+        for name, field in properties.items()
+    ]
+    return {"parameters": parameters, **_multipart(file_field, {})}
 
 
 def _multipart(file_field: str, properties: dict[str, Any]) -> dict[str, Any]:

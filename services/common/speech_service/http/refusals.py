@@ -11,8 +11,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
 
-from ..contract.errors import HttpError, InternalError, InvalidField, SpeechError
+from ..contract.errors import HttpError, InternalError, SpeechError
 from .disconnect import ClientLeft
+from .forms import refused
 
 
 def translated(error: Exception) -> SpeechError:
@@ -21,10 +22,8 @@ def translated(error: Exception) -> SpeechError:
         case SpeechError():
             return error
         case RequestValidationError():
-            first = error.errors()[0]
-            field = ".".join(str(part) for part in first["loc"][1:])
-            message = first["msg"].removeprefix("Value error, ")
-            return InvalidField(f"{field}: {message}", field or None)
+            # The first place is where it came from: the body, the query or the path.
+            return refused([one | {"loc": one["loc"][1:]} for one in error.errors()])
         case HTTPException():
             return HttpError(error.status_code, str(error.detail))
         case _:

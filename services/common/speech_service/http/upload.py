@@ -1,29 +1,35 @@
 """Reading a multipart upload: bounded, spooled to disk, never trusting the client's file name.
 
-The body is parsed as it arrives (python-multipart through Starlette); a file over 1 MiB goes to an
-unnamed temporary file, which the system removes even if the process is killed.
+The body is read as it arrives; a file over 1 MiB goes to an unnamed temporary file, which the
+system removes even if the process is killed.
+
+Rules: a part is the recording by its field's name, or, where it has no name, by being a file. Every
+other part is a field, also one that a client sends as a file; what is too large for a field and a
+file beside the recording is nobody's, and left out.
 """
 
 from __future__ import annotations
 
+import asyncio
 import errno
-import re
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
-from starlette.datastructures import FormData, UploadFile
 from starlette.requests import Request
-from starlette.types import Message
 
-from ..contract.errors import EmptyFile, InvalidField, NoSpace, TooLarge
+from ..contract.errors import EmptyFile, InvalidField, InvalidRequest, NoSpace, TooLarge
+from .parts import Head, PartReader, Sink, text_of
+from .spellings import nested
 
 _FIELD_BYTES = 4 << 20
 """What one field may take; ten seconds of somebody's voice are among them."""
 _ENVELOPE_BYTES = 8 << 20
 """What boundaries, part headers and the other fields of a form may take beside the file."""
-_MAX_FIELDS = 200
-
-_KEY = re.compile(r"([^\[\]]+)(?:\[([^\[\]]*)\])?")
+_SPOOL_BYTES = 1 << 20
+_MAX_PARTS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,85 +52,161 @@ async def read_form(
     Args:
         request: its body must be unread.
         max_upload_bytes: limit on the file.
-        file_fields: names under which the file may come.
+        file_fields: names under which the file may come; the first of them wins.
     Returns:
-        The upload and the fields. `key[]` and a repeated key give a list, `key[sub]` a dict; an
-        empty value counts as absent.
+        The upload and the fields, as `nested` has them.
     Raises:
         TooLarge: while reading, as soon as the limit is passed.
         EmptyFile: no bytes in the file.
-        InvalidField: no file.
+        InvalidField: no file, more than one, or a field that is too long.
+        InvalidRequest: no multipart body.
         NoSpace: the disk is full; what was written is gone.
+        ClientDisconnect: the client has left.
     """
-    bounded = Request(request.scope, _bounded(request, max_upload_bytes))
-    try:
-        form = await bounded.form(
-            max_files=len(file_fields) + 1, max_fields=_MAX_FIELDS, max_part_size=_FIELD_BYTES
-        )
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise NoSpace("the server has no room for this upload; try a smaller file") from error
-    files = [form.get(name) for name in file_fields]
-    chosen = next((file for file in files if isinstance(file, UploadFile)), None)
-    for _, value in form.multi_items():
-        if isinstance(value, UploadFile) and value is not chosen:
-            value.file.close()
-    if chosen is None:
-        name = file_fields[0]
-        raise InvalidField(f"the multipart field {name!r} with the audio file is missing", name)
-    try:
-        _check_size(chosen.size or 0, max_upload_bytes, file_fields[0])
-    except (EmptyFile, TooLarge):
-        chosen.file.close()
-        raise
-    return Upload(chosen.file, chosen.filename or "audio", chosen.size or 0), _fields(form)
+    content_type = request.headers.get("content-type", "")
+    arriving = _bounded(request, max_upload_bytes)
+    if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
+        async for _ in arriving:
+            pass
+        raise _missing(file_fields[0], "send it in a multipart/form-data body")
+    with ExitStack() as held:
+        body = _Body(file_fields, held)
+        reader = PartReader(content_type, body.begin)
+        async for data in arriving:
+            reader.feed(data)
+            await body.write()
+        reader.close()
+        await body.write()
+        upload = body.upload()
+        if not upload.size:
+            raise EmptyFile("the file is empty", file_fields[0])
+        if upload.size > max_upload_bytes:
+            raise _too_large(max_upload_bytes)
+        fields = nested((name, text_of(value)) for name, value in body.fields)
+        for file in body.files:
+            if file.data is not upload.file:
+                file.data.close()
+        held.pop_all()
+        upload.file.seek(0)
+        return upload, fields
 
 
-def _check_size(size: int, limit: int, param: str) -> None:
-    if not size:
-        raise EmptyFile("the file is empty", param)
-    if size > limit:
-        raise _too_large(limit)
-
-
-def _bounded(request: Request, max_upload_bytes: int) -> Any:
-    """Return a `receive` that refuses a body too large: at once where its length is declared."""
+async def _bounded(request: Request, max_upload_bytes: int) -> AsyncIterator[bytes]:
+    """Yield a body that is not too large: refused at once where its length is declared."""
     limit = max_upload_bytes + _ENVELOPE_BYTES
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
+    received = int(declared) if declared.isdecimal() else 0
+    if received <= limit:
+        received = 0
+        async for data in request.stream():
+            received += len(data)
+            if received > limit:
+                break
+            yield data
+    if received > limit:
         raise _too_large(max_upload_bytes)
-    received = 0
-
-    async def receive() -> Message:
-        nonlocal received
-        message = await request.receive()
-        received += len(message.get("body", b""))
-        if received > limit:
-            raise _too_large(max_upload_bytes)
-        return message
-
-    return receive
 
 
-def _fields(form: FormData) -> dict[str, Any]:
-    """Return the text fields as nested values, in the spellings that form clients use."""
-    fields: dict[str, Any] = {}
-    for key, value in form.multi_items():
-        match = _KEY.fullmatch(key)
-        if not isinstance(value, str) or not value or not match:
-            continue
-        name, sub = match.groups()
-        if sub:
-            inner = fields.setdefault(name, {})
-            if isinstance(inner, dict):
-                inner[sub] = value
-        elif sub is not None or name in fields:
-            earlier = fields.get(name, [])
-            fields[name] = [*(earlier if isinstance(earlier, list) else [earlier]), value]
-        else:
-            fields[name] = value
-    return fields
+@dataclass(slots=True)
+class _File:
+    """A part that may be the recording; `pending` has arrived and is not written yet."""
+
+    name: str | None
+    filename: str
+    data: IO[bytes]
+    size: int = 0
+    pending: list[bytes] = field(default_factory=list)
+
+    def take(self, data: bytes) -> None:
+        self.size += len(data)
+        self.pending.append(data)
+
+
+class _Body:
+    """The parts of one body."""
+
+    def __init__(self, file_fields: tuple[str, ...], held: ExitStack) -> None:
+        self.files: list[_File] = []
+        self.fields: list[tuple[str, bytearray]] = []
+        self._names = file_fields
+        self._held = held
+        self._strangers: list[str] = []
+
+    def begin(self, head: Head) -> Sink:
+        """Return what takes the data of a part."""
+        if len(self.files) + len(self.fields) >= _MAX_PARTS:
+            raise InvalidRequest(f"a form has at most {_MAX_PARTS} fields")
+        sounds = head.media_type.startswith(("audio/", "video/"))
+        is_file = head.filename is not None or sounds
+        if head.name in self._names or (not head.name and is_file):
+            data = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+            self._held.callback(data.close)
+            self.files.append(_File(head.name, head.filename or "audio", data))
+            return self.files[-1].take
+        if not head.name:
+            raise InvalidRequest("a part of the multipart body has no name")
+        if is_file:
+            self._strangers.append(head.name)
+        return self._field(head.name, is_file)
+
+    def _field(self, name: str, is_file: bool) -> Sink:
+        value = bytearray()
+        self.fields.append((name, value))
+        size = 0
+
+        def take(data: bytes) -> None:
+            nonlocal size
+            size += len(data)
+            if size <= _FIELD_BYTES:
+                value.extend(data)
+            elif is_file:
+                value.clear()
+            else:
+                raise InvalidField(
+                    f"the field {name[:80]!r} is longer than a field may be; the recording is "
+                    f"expected in {self._names[0]!r}",
+                    name,
+                )
+
+        return take
+
+    async def write(self) -> None:
+        """Put what has arrived into the files; in a thread where these are on the disk."""
+        for file in self.files:
+            data = b"".join(file.pending)
+            file.pending.clear()
+            try:
+                if file.size > _SPOOL_BYTES and data:
+                    await asyncio.to_thread(file.data.write, data)
+                else:
+                    file.data.write(data)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                raise NoSpace(
+                    "the server has no room for this upload; try a smaller file"
+                ) from error
+
+    def upload(self) -> Upload:
+        """Return the recording.
+
+        Raises:
+            InvalidField: there is none, or more than one under the same name.
+        """
+        expected = self._names[0]
+        for name in (*self._names, None, ""):
+            files = [file for file in self.files if file.name == name]
+            filled = [file for file in files if file.size] or files[:1]
+            if len(filled) > 1:
+                raise InvalidField(f"one recording is expected in {name!r}, not several", expected)
+            if filled:
+                return Upload(filled[0].data, filled[0].filename, filled[0].size)
+        raise _missing(expected, *(f"there is a file in {name!r}" for name in self._strangers[:1]))
+
+
+def _missing(field: str, *hints: str) -> InvalidField:
+    message = f"the multipart field {field!r} with the audio file is missing"
+    return InvalidField("; ".join((message, *hints)), field)
 
 
 def _too_large(limit: int) -> TooLarge:

@@ -10,7 +10,7 @@ import json
 from dataclasses import replace
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from starlette.websockets import WebSocket
 
 from ..contract.errors import InvalidRequest
@@ -22,6 +22,7 @@ from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
 from ..http.sockets import converse, orderly, receive_samples
+from ..http.spellings import Form, nested
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
@@ -29,13 +30,11 @@ from ..work.service import SpeechService
 router = APIRouter()
 
 
-class LiveQuery(BaseModel):
+class LiveQuery(Form):
     """The query of faster-whisper-server's WebSocket."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str | None = None
-    language: LanguageCode | None = None
+    language: LanguageCode = None
     response_format: ResponseFormat | None = None
     temperature: float = Field(default=0.0, ge=0, le=1)
 
@@ -45,7 +44,7 @@ async def transcriptions(websocket: WebSocket, service: Service) -> None:
     """Speak faster-whisper-server's protocol."""
     await websocket.accept(chosen_protocol(websocket))
     async with orderly(websocket, lambda error: json.dumps(error.as_openai())):
-        query = parse(LiveQuery, dict(websocket.query_params))
+        query = parse(LiveQuery, nested(websocket.query_params.multi_items()))
         with service.live_session():
             await service.provide(query.model)
             await _faster_whisper_server(websocket, service, query)
@@ -62,7 +61,7 @@ async def _faster_whisper_server(
     options = Options(
         language=query.language or settings.default_language,
         temperature=query.temperature,
-        words=response_format.wants_words,
+        words=response_format.wants_words or response_format is ResponseFormat.VERBOSE_JSON,
     )
     pace = Pace(
         shortest=settings.min_duration,
@@ -94,7 +93,7 @@ def _written(transcript: Transcript, response_format: ResponseFormat) -> str:
             body = {"text": transcript.text} | formats.warnings(transcript)
             return json.dumps(body, ensure_ascii=False)
         case ResponseFormat.VERBOSE_JSON:
-            return json.dumps(formats.verbose_json(transcript), ensure_ascii=False)
+            return json.dumps(formats.verbose_json(transcript, words=True), ensure_ascii=False)
         case ResponseFormat.TEXT:
             return transcript.text
         case other:

@@ -5,13 +5,12 @@ Shapes: https://platform.openai.com/docs/api-reference/audio.
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import Field
 from starlette.responses import JSONResponse, Response
 
 from ..contract.errors import InvalidRequest
@@ -20,23 +19,15 @@ from ..contract.response_format import ResponseFormat
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Segment, Summary, Transcript, VoiceActivity
 from ..http import formats
-from ..http.forms import SpeakerFields, TrackField, as_list
+from ..http.forms import SpeakerFields, TrackField
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import SPEECH_ERRORS, openapi_body
+from ..http.spellings import Form, FreeText
 from ..http.sse import EventStream, event
 from ..media.audio import MediaFile
 from ..work.job import Job
 
 router = APIRouter(tags=["OpenAI audio"])
-
-
-def _as_object(value: Any) -> Any:
-    if isinstance(value, str) and value.lstrip().startswith("{"):
-        try:
-            return json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise ValueError(f"not valid JSON: {error}") from None
-    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +44,7 @@ class Asked:
     stream: bool = False
 
 
-class ServerVad(BaseModel):
+class ServerVad(Form):
     """OpenAI's `chunking_strategy` object: how silence is told from speech."""
 
     type: Literal["server_vad"] = "server_vad"
@@ -65,12 +56,12 @@ class ServerVad(BaseModel):
 class SpeechForm(TrackField):
     """Fields that transcriptions and translations share."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str | None = Field(
         default=None, description="a model id; `whisper-1` is the default", examples=["whisper-1"]
     )
-    prompt: str | None = Field(default=None, description="text that comes before the recording")
+    prompt: Annotated[str | None, FreeText()] = Field(
+        default=None, description="text that comes before the recording"
+    )
     response_format: ResponseFormat | None = Field(default=None, examples=["verbose_json"])
     temperature: float = Field(default=0.0, ge=0, le=1)
     stream: bool = Field(default=False, description="answer with server-sent events")
@@ -106,37 +97,31 @@ class TranslationForm(SpeechForm):
 class TranscriptionForm(SpeakerFields, SpeechForm):
     """The fields of `POST /v1/audio/transcriptions`."""
 
-    language: LanguageCode | None = Field(
+    language: LanguageCode = Field(
         default=None, description="ISO 639-1; else detected", examples=["en"]
     )
-    hotwords: str | None = Field(
+    hotwords: Annotated[str | None, FreeText(", ", is_list=True)] = Field(
         default=None, description="words to expect", examples=["Fresnel, Eddystone"]
     )
-    timestamp_granularities: Annotated[
-        list[Literal["word", "segment"]], BeforeValidator(as_list)
-    ] = Field(default=["segment"], description="`word` needs `verbose_json`")
-    include: Annotated[list[str], BeforeValidator(as_list)] = Field(
+    timestamp_granularities: list[Literal["word", "segment"]] = Field(
+        default=["segment"], description="`word` is for `verbose_json`; others have no place for it"
+    )
+    include: list[str] = Field(
         default=[], description="accepted for OpenAI's clients; adds nothing"
     )
-    chunking_strategy: Annotated[
-        Literal["auto"] | ServerVad | None, BeforeValidator(_as_object)
-    ] = None
+    chunking_strategy: Literal["auto"] | ServerVad | None = None
     without_timestamps: bool = False
 
     def asked(self, settings: Settings) -> Asked:
         """Return what the client wants.
 
         Raises:
-            InvalidRequest: word times in a format that has no place for them.
             InvalidField: numbers of speakers that contradict each other.
         """
         response_format = self.format(settings)
-        words = "word" in self.timestamp_granularities
+        wants_words = "word" in self.timestamp_granularities
+        words = wants_words and response_format is ResponseFormat.VERBOSE_JSON
         diarize = self.diarize or response_format is ResponseFormat.DIARIZED_JSON
-        if words and response_format is not ResponseFormat.VERBOSE_JSON:
-            raise InvalidRequest(
-                "word timestamps need response_format=verbose_json", "timestamp_granularities"
-            )
         options = Options(
             language=self.language or settings.default_language,
             prompt=self.prompt,
@@ -217,8 +202,8 @@ async def _speech(
     recording = MediaFile(upload.file, form.track)
     job = await intake.submit(recording, asked.model, asked.options)
     if asked.stream:
-        fws = stream_format == "fws"
-        return EventStream(segment_events(job, asked.format) if fws else openai_events(job), job)
+        fws = stream_format is not None and stream_format.strip().lower() == "fws"
+        return EventStream(segment_events(job, asked) if fws else openai_events(job), job)
     return written(await intake.finish(job), asked)
 
 
@@ -254,22 +239,22 @@ async def openai_events(job: Job) -> AsyncIterator[bytes]:
     yield event({"type": "transcript.text.done", **done, **formats.warnings(transcript)})
 
 
-async def segment_events(job: Job, response_format: ResponseFormat) -> AsyncIterator[bytes]:
+async def segment_events(job: Job, asked: Asked) -> AsyncIterator[bytes]:
     """Yield each segment alone in the response format, as faster-whisper-server streams."""
     async for segment in job:
         # The length of the whole is not known yet; what has been heard so far is.
         heard = Summary(job.options.language or "", 0.0, segment.end, segment.end)
         alone = Transcript(job.options.task, heard, (segment,))
-        yield event(_alone(alone, segment, response_format))
+        yield event(_alone(alone, segment, asked))
     job.result()
 
 
-def _alone(transcript: Transcript, segment: Segment, response_format: ResponseFormat) -> Any:
-    match response_format:
+def _alone(transcript: Transcript, segment: Segment, asked: Asked) -> Any:
+    match asked.format:
         case ResponseFormat.JSON:
             return {"text": segment.text}
         case ResponseFormat.VERBOSE_JSON:
-            return formats.verbose_json(transcript)
+            return formats.verbose_json(transcript, asked.words)
         case ResponseFormat.DIARIZED_JSON:
             return formats.diarized_segment(segment)
         case other:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import asdict
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
 from fastapi.exceptions import RequestValidationError
@@ -23,6 +23,7 @@ from ..http.forms import TrackField
 from ..http.intake import Intake, SpeechIntake
 from ..http.openapi import openapi_body
 from ..http.refusals import translated
+from ..http.spellings import FreeText
 from ..media.audio import MediaFile, Recording
 
 
@@ -49,10 +50,8 @@ router = APIRouter(tags=["plain"], route_class=PlainErrors)
 class PlainForm(TrackField):
     """The fields of `POST /transcribe`."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str | None = None
-    language: LanguageCode | None = Field(
+    language: LanguageCode = Field(
         default=None, description="ISO 639-1; else detected", examples=["en"]
     )
     task: Literal["transcribe", "translate"] = "transcribe"
@@ -74,7 +73,7 @@ class UrlForm(PlainForm):
         json_schema_extra={"example": {"url": "https://example.org/talk.mp3", "language": "en"}}
     )
 
-    url: str = Field(max_length=4096)
+    url: Annotated[str, FreeText()] = Field(max_length=4096)
 
 
 _PLAIN_EXAMPLE = {

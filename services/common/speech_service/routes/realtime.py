@@ -32,6 +32,7 @@ from ..http import formats
 from ..http.forms import parse
 from ..http.intake import Service
 from ..http.sockets import Patience, converse, json_object, orderly
+from ..http.spellings import Form, FreeText
 from ..media.streams import Encoding, StreamDecoder
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession, SpeechStarted, SpeechStopped
@@ -100,14 +101,13 @@ class TurnDetection(BaseModel):
     silence_duration_ms: int = Field(default=500, ge=100, le=10_000)
 
 
-class Transcription(BaseModel):
+class Transcription(Form):
     """Which model is to hear which language."""
 
-    model_config = ConfigDict(extra="ignore")
-
     model: str | None = None
-    language: LanguageCode | None = None
-    prompt: str | None = None
+    language: LanguageCode = None
+    prompt: Annotated[str | None, FreeText()] = None
+    keywords: Annotated[str | None, FreeText(", ", is_list=True)] = None
 
 
 class SessionInput(BaseModel):
@@ -177,7 +177,8 @@ class _Conversation:
         """Return model, options and pace that the session's settings come down to."""
         wanted = self._wanted.transcription
         language = wanted.language or self._service.settings.default_language
-        return wanted.model, Options(language=language, prompt=wanted.prompt), self._wanted.pace()
+        options = Options(language=language, prompt=wanted.prompt, hotwords=wanted.keywords)
+        return wanted.model, options, self._wanted.pace()
 
     async def run(self) -> None:
         """Serve the client until it leaves, its patience or its time ends."""

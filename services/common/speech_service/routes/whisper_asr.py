@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
-from pydantic import ConfigDict, Field
+from fastapi import APIRouter
+from pydantic import Field
 from starlette.responses import PlainTextResponse, Response
 
 from ..contract.languages import NAMES, LanguageCode
@@ -15,22 +15,29 @@ from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
 from ..http.forms import TrackField
 from ..http.intake import Intake
-from ..http.openapi import SPEECH_ERRORS, openapi_file
+from ..http.openapi import SPEECH_ERRORS, openapi_query
+from ..http.spellings import FreeText
 from ..http.upload import Upload
 from ..media.audio import MediaFile, RawFile, Recording
 
 router = APIRouter(tags=["whisper-asr-webservice"])
 
 
-class AsrQuery(TrackField):
-    """The query of `POST /asr`; the audio comes as multipart field `audio_file`."""
+_FILE_FIELDS = ("audio_file", "file")
 
-    model_config = ConfigDict(extra="ignore")
+
+class DetectQuery(TrackField):
+    """The query of `POST /detect-language`; the audio comes as multipart field `audio_file`."""
 
     encode: bool = Field(default=True, description="false: raw s16le, mono, 16 kHz")
+
+
+class AsrQuery(DetectQuery):
+    """The query of `POST /asr`, which the body may hold as well."""
+
     task: Literal["transcribe", "translate"] = "transcribe"
-    language: LanguageCode | None = None
-    initial_prompt: str | None = None
+    language: LanguageCode = None
+    initial_prompt: Annotated[str | None, FreeText()] = None
     vad_filter: bool = False
     word_timestamps: bool = False
     output: Literal["txt", "vtt", "srt", "tsv", "json"] = "txt"
@@ -49,7 +56,7 @@ class AsrQuery(TrackField):
 @router.post(
     "/asr",
     summary="Transcribe as whisper-asr-webservice does",
-    openapi_extra=openapi_file("audio_file"),
+    openapi_extra=openapi_query(AsrQuery, "audio_file"),
     response_class=PlainTextResponse,
     responses={
         200: {
@@ -59,9 +66,9 @@ class AsrQuery(TrackField):
         **SPEECH_ERRORS,
     },
 )
-async def asr_transcribe(query: Annotated[AsrQuery, Query()], intake: Intake) -> Response:
+async def asr_transcribe(intake: Intake) -> Response:
     """Answer the transcript as an attachment, always `text/plain`."""
-    upload = await intake.upload("audio_file")
+    upload, query = await intake.form(AsrQuery, _FILE_FIELDS)
     options = query.options(intake.settings)
     recording = _recording(upload, query.encode, query.track)
     transcript = await intake.transcribe(recording, None, options)
@@ -93,7 +100,7 @@ def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
 @router.post(
     "/detect-language",
     summary="Which language is spoken",
-    openapi_extra=openapi_file("audio_file"),
+    openapi_extra=openapi_query(DetectQuery, "audio_file"),
     responses={
         200: {
             "content": {
@@ -109,11 +116,10 @@ def _asr_text(transcript: Transcript, query: AsrQuery) -> str:
         **SPEECH_ERRORS,
     },
 )
-async def detect_language(
-    query: Annotated[TrackField, Query()], intake: Intake, encode: bool = True
-) -> dict[str, str | float]:
+async def detect_language(intake: Intake) -> dict[str, str | float]:
     """Answer the language of the first half minute of speech."""
-    recording = _recording(await intake.upload("audio_file"), encode, query.track)
+    upload, query = await intake.form(DetectQuery, _FILE_FIELDS)
+    recording = _recording(upload, query.encode, query.track)
     summary = (await intake.transcribe(recording, None, Options(language_only=True))).summary
     return {
         "detected_language": NAMES.get(summary.language, summary.language),

@@ -10,10 +10,9 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -31,6 +30,7 @@ from ..http.sockets import (
     orderly,
     receive_samples,
 )
+from ..http.spellings import Form, FreeText
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
 from ..work.service import SpeechService
@@ -41,16 +41,14 @@ _NOTHING = {"start": "0.000", "end": "0.000", "text": "", "completed": True}
 """What is said to have been heard where words that were shown turned out to be none."""
 
 
-class Greeting(BaseModel):
+class Greeting(Form):
     """What the first message of a WhisperLive client asks for."""
 
-    model_config = ConfigDict(extra="ignore")
-
-    language: LanguageCode | None = None
+    language: LanguageCode = None
     task: Task = "transcribe"
     model: str | None = None
-    initial_prompt: str | None = None
-    hotwords: str | None = None
+    initial_prompt: Annotated[str | None, FreeText()] = None
+    hotwords: Annotated[str | None, FreeText(", ", is_list=True)] = None
     send_last_n_segments: int = 10
     audio_format: SampleKind = "float32"
 
@@ -64,7 +62,7 @@ async def whisper_live(websocket: WebSocket, service: Service) -> None:
         patience = Patience(service.settings.max_idle_seconds)
         fields = _fields(await patience.receive(websocket))
         uid = fields.get("uid")
-        greeting = parse(Greeting, {key: one for key, one in fields.items() if one is not None})
+        greeting = parse(Greeting, fields)
         with service.live_session():
             await _WhisperLive(websocket, service, uid, greeting).run()
 

@@ -25,6 +25,12 @@ def test_without_any_variable_a_service_keeps_to_itself() -> None:
     assert (settings.jobs, settings.max_queued, settings.ttl) == (1, 16, 300)
 
 
+def test_a_default_language_may_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    for named, language in (("auto", None), ("German", "de")):
+        monkeypatch.setenv("DEFAULT_LANGUAGE", named)
+        assert read_environment(Settings).default_language == language
+
+
 def test_case_of_a_level_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOG_LEVEL", "WARNING")
     assert read_environment(Settings).log_level == "warning"

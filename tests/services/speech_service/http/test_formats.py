@@ -61,6 +61,8 @@ def test_verbose_json_lists_words_where_they_are_asked_for() -> None:
     answer = formats.verbose_json(FOUND, words=True)
     assert [word["word"] for word in answer["words"]][:4] == ["one", "two", "three", "four"]
     assert answer["words"][0] == {"word": "one", "start": 0.12, "end": 0.62, "probability": 0.9}
+    within = [word for segment in answer["segments"] for word in segment["words"]]
+    assert within == answer["words"], "faster-whisper-server has them in the segments"
 
 
 def test_a_translation_is_english_whatever_was_spoken() -> None:

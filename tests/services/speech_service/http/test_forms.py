@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import field_validator
 from speech_service.contract.errors import InvalidField
 from speech_service.contract.transcript import Speakers
 from speech_service.http.forms import SpeakerFields, parse
+from speech_service.http.spellings import Form
 
 
-class Inner(BaseModel):
+class Inner(Form):
     threshold: float
 
 
-class Form(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
+class Filled(Form):
     count: int = 1
     names: list[int] = []
     inner: Inner | None = None
+    either: Literal["auto"] | Inner | None = None
 
     @field_validator("count")
     @classmethod
@@ -31,7 +31,7 @@ class Form(BaseModel):
 
 
 def test_a_form_knows_what_it_is_given_and_ignores_the_rest() -> None:
-    assert parse(Form, {"count": "2", "else": "x"}) == Form(count=2)
+    assert parse(Filled, {"count": "2", "else": "x"}) == Filled(count=2)
 
 
 @pytest.mark.parametrize(
@@ -41,14 +41,20 @@ def test_a_form_knows_what_it_is_given_and_ignores_the_rest() -> None:
         ({"count": "10"}, "count", "count: at most 9"),
         ({"names": ["1", "b"]}, "names", "valid integer"),
         ({"inner": {"threshold": "x"}}, "inner.threshold", "valid number"),
+        ({"inner": {}}, "inner.threshold", "required"),
+        ({"inner": "high"}, "inner", "must be an object"),
+        ({"either": "no"}, "either", "'auto'"),
+        ({"either": {"threshold": "x"}}, "either.threshold", "valid number"),
+        ({"count": ["1", "2"]}, "count", "must be one value"),
+        ({"count": {"a": "1"}}, "count", "must be one value"),
     ],
 )
 def test_the_first_field_at_fault_is_named(fields: dict[str, Any], param: str, says: str) -> None:
     with pytest.raises(InvalidField) as refused:
-        parse(Form, fields)
+        parse(Filled, fields)
     assert refused.value.param == param
     assert says in refused.value.message
-    assert "Value error" not in refused.value.message
+    assert "Value error" not in refused.value.message and "Inner" not in refused.value.message
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 from speech_service.contract.errors import EmptyFile, InvalidRequest, QueueFull
-from speech_service.http.openapi import described, openapi_body, openapi_file
+from speech_service.http.openapi import described, openapi_body, openapi_query
 
 
 class Part(BaseModel):
@@ -39,8 +39,18 @@ def test_a_field_that_may_be_left_out_is_left_empty() -> None:
     assert properties["either"]["examples"] == [""]
 
 
-def test_a_body_may_be_a_file_alone() -> None:
-    content = openapi_file("audio_file")["requestBody"]["content"]["multipart/form-data"]
+class Query(BaseModel):
+    output: Literal["txt", "srt"] = Field(default="txt", description="how to answer")
+    encode: bool = True
+
+
+def test_a_form_may_come_in_the_query_beside_a_file() -> None:
+    described = openapi_query(Query, "audio_file")
+    output, encode = described["parameters"]
+    assert (output["name"], output["in"], output["required"]) == ("output", "query", False)
+    assert output["schema"]["enum"] == ["txt", "srt"]
+    assert output["description"] == "how to answer" and "description" not in encode
+    content = described["requestBody"]["content"]["multipart/form-data"]
     assert list(content["schema"]["properties"]) == ["audio_file"]
     assert content["example"] == {"audio_file": "speech.wav"}
 

@@ -7,7 +7,13 @@ import gc
 from typing import Any
 
 import pytest
-from speech_service.contract.errors import EmptyFile, InvalidField, NoSpace, TooLarge
+from speech_service.contract.errors import (
+    EmptyFile,
+    InvalidField,
+    InvalidRequest,
+    NoSpace,
+    TooLarge,
+)
 from speech_service.http.upload import Upload, read_form
 from starlette.requests import Request
 from starlette.types import Message
@@ -17,13 +23,25 @@ LIMIT = 1000
 
 def part(name: str, value: str, filename: str | None = None) -> str:
     kind = f'; filename="{filename}"' if filename is not None else ""
-    return f'--b\r\nContent-Disposition: form-data; name="{name}"{kind}\r\n\r\n{value}\r\n'
+    return raw(f'form-data; name="{name}"{kind}', value)
 
 
-def request(*parts: str, declared: int | None = None, blocks: int = 1) -> Request:
+def raw(disposition: str, value: str, *headers: str) -> str:
+    lines = [f"Content-Disposition: {disposition}", *headers]
+    return "--b\r\n" + "".join(f"{line}\r\n" for line in lines) + f"\r\n{value}\r\n"
+
+
+def request(
+    *parts: str,
+    declared: int | None = None,
+    blocks: int = 1,
+    before: str = "",
+    end: str = "--b--\r\n",
+    kind: str = "multipart/form-data; boundary=b",
+) -> Request:
     """A request whose body comes in so many blocks."""
-    body = ("".join(parts) + "--b--\r\n").encode()
-    size = -(-len(body) // blocks)
+    body = (before + "".join(parts) + end).encode()
+    size = max(1, -(-len(body) // blocks))
     messages: list[Message] = [
         {"type": "http.request", "body": body[start : start + size], "more_body": True}
         for start in range(0, len(body), size)
@@ -33,7 +51,7 @@ def request(*parts: str, declared: int | None = None, blocks: int = 1) -> Reques
     async def receive() -> Message:
         return messages.pop(0)
 
-    headers = [(b"content-type", b"multipart/form-data; boundary=b")]
+    headers = [(b"content-type", kind.encode())]
     if declared is not None:
         headers.append((b"content-length", str(declared).encode()))
     return Request({"type": "http", "method": "POST", "headers": headers}, receive)
@@ -55,24 +73,102 @@ async def test_the_file_and_its_name_are_kept_apart_from_the_fields() -> None:
     assert (upload.filename, upload.size, fields) == ("a.wav", 6, {"model": "base"})
 
 
+async def test_a_field_may_come_as_a_file_and_in_brackets() -> None:
+    blob = raw('form-data; name="response_format"; filename="blob"', "srt", "Content-Type: a/b")
+    _, fields = await read(FILE, blob, part("k[]", "1"), part("k[]", "2"), part("o[a]", "é"))
+    assert fields == {"response_format": "srt", "k": ["1", "2"], "o": {"a": "é"}}
+
+
+DISPOSITIONS = [
+    ('form-data; name="file"; filename="a.wav"', "a.wav"),
+    ("form-data; name=file; filename*=utf-8''%E8%AF%AD%E9%9F%B3.wav", "语音.wav"),
+    ('form-data; name="file"; filename="a"; filename*=utf-8\'\'%E8%AF%AD.wav', "a"),
+    ("form-data; name=file; filename*=nonsense''a.wav", "a.wav"),
+    ('form-data; name="file"; filename="語.wav"', "語.wav"),
+    ('form-data; name="file"; filename="C:\\talks\\a.wav"', "a.wav"),
+    ('form-data; name="file"', "audio"),
+    ('form-data; name="audio_file"', "audio"),
+    ('form-data; filename="a.wav"', "a.wav"),
+    ('form-data; name=""; filename="a.wav"', "a.wav"),
+    ("form-data", "audio"),
+    ("", "audio"),
+]
+ENDS = ["--b--\r\n", "--b--", "--b-", "--b", "-", "", "--b--\r\nepilogue --b\r\n"]
+
+
+@pytest.mark.parametrize(("disposition", "filename"), DISPOSITIONS)
+@pytest.mark.parametrize("before", ["", "This is a multi-part message.\r\n", "\r\n--a\n\n"])
+@pytest.mark.parametrize("end", ENDS)
+async def test_a_recording_is_a_recording_however_it_is_wrapped(
+    disposition: str, filename: str, before: str, end: str
+) -> None:
+    recording = raw(disposition, "speech", "Content-Type: audio/wav")
+    for blocks in (1, 3, 1000):
+        whole = request(part("model", "x"), recording, blocks=blocks, before=before, end=end)
+        upload, fields = await read_form(whole, LIMIT, ("file", "audio_file"))
+        with upload.file as file:
+            data = file.read()
+        assert data == b"speech"
+        assert (upload.filename, upload.size, fields) == (filename, 6, {"model": "x"})
+
+
 @pytest.mark.parametrize(
-    ("parts", "expected"),
+    ("how", "says"),
     [
-        ([("k", "1")], {"k": "1"}),
-        ([("k", "")], {}),
-        ([("k[]", "1")], {"k": ["1"]}),
-        ([("k[]", "1"), ("k[]", "2")], {"k": ["1", "2"]}),
-        ([("k", "1"), ("k", "2"), ("k", "3")], {"k": ["1", "2", "3"]}),
-        ([("k[a]", "1"), ("k[b]", "2")], {"k": {"a": "1", "b": "2"}}),
-        ([("k", "1"), ("k[a]", "2")], {"k": "1"}),
-        ([("[]", "1"), ("a[b][c]", "1")], {}),
+        ({"kind": "multipart/form-data"}, "leave this header to the HTTP library"),
+        ({"kind": "multipart/form-data; boundary=" + "b" * 300}, "too long"),
+        ({"kind": "multipart/form-data; boundary=c"}, "does not have the boundary"),
+        ({"before": "--b\r\nno header\x00\r\n\r\n"}, "malformed"),
     ],
 )
-async def test_every_spelling_of_a_field_is_understood(
-    parts: list[tuple[str, str]], expected: dict[str, Any]
-) -> None:
-    _, fields = await read(FILE, *(part(*each) for each in parts))
-    assert fields == expected
+async def test_what_is_no_multipart_body_says_what_to_do(how: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        await read(FILE, **how)
+
+
+@pytest.mark.parametrize("kind", ["audio/wav", "", "application/x-www-form-urlencoded"])
+async def test_a_body_of_another_kind_is_told_which_is_wanted(kind: str) -> None:
+    with pytest.raises(InvalidField, match="send it in a multipart/form-data body") as refused:
+        await read(FILE, kind=kind)
+    assert refused.value.param == "file"
+
+
+async def test_a_part_that_is_nothing_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="has no name"):
+        await read(FILE, raw("form-data", "text"))
+    with pytest.raises(InvalidRequest, match="at most 200 fields"):
+        await read(FILE, *(part("k", "1") for _ in range(200)))
+
+
+async def test_what_is_too_long_for_a_field_says_where_the_recording_belongs() -> None:
+    long = "x" * ((4 << 20) + 1)
+    with pytest.raises(InvalidField, match="'prompt' is longer .* expected in 'file'") as refused:
+        await read_form(request(FILE, part("prompt", long)), 3 << 20)
+    assert refused.value.param == "prompt"
+
+
+async def test_a_large_file_that_nobody_asked_for_is_left_out() -> None:
+    long = part("cover", "x" * (5 << 20), "cover.png")
+    upload, fields = await read_form(request(FILE, long, blocks=9), 3 << 20)
+    upload.file.close()
+    assert (upload.size, fields) == (6, {"cover": ""})
+    with pytest.raises(InvalidField, match="is missing; there is a file in 'cover'"):
+        await read_form(request(long), 3 << 20)
+
+
+async def test_a_large_recording_is_kept_whole() -> None:
+    long = "0123456789abcdef" * (1 << 17)
+    upload, _ = await read_form(request(part("file", long, "a.wav"), blocks=50), 3 << 20)
+    with upload.file as file:
+        assert file.read().decode() == long
+
+
+async def test_two_recordings_are_one_too_many_unless_one_is_empty() -> None:
+    upload, _ = await read(part("file", "", ""), FILE)
+    assert upload.size == 6
+    with pytest.raises(InvalidField, match="one recording is expected in 'file', not several"):
+        await read(FILE, FILE)
+    gc.collect()
 
 
 async def test_the_first_name_that_a_file_may_have_wins_and_the_other_is_closed() -> None:
@@ -81,7 +177,7 @@ async def test_the_first_name_that_a_file_may_have_wins_and_the_other_is_closed(
     gc.collect()  # an open file would be a warning here, which is an error
 
 
-@pytest.mark.parametrize("parts", [[], [part("model", "base")], [part("file", "text")]])
+@pytest.mark.parametrize("parts", [[], [part("model", "base")]])
 async def test_a_form_without_a_file_says_which_field_it_misses(parts: list[str]) -> None:
     with pytest.raises(InvalidField, match="'file' with the audio file is missing") as refused:
         await read(*parts)
@@ -112,9 +208,9 @@ async def test_a_body_over_the_limit_is_refused_before_or_while_it_comes() -> No
 async def test_a_full_disk_is_told_from_a_broken_one(
     number: int, raised: type[Exception], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def write(self: Any, data: bytes) -> None:
+    def write(self: Any, data: bytes) -> None:
         raise OSError(number, "no")
 
-    monkeypatch.setattr("starlette.datastructures.UploadFile.write", write)
+    monkeypatch.setattr("speech_service.http.upload.SpooledTemporaryFile.write", write)
     with pytest.raises(raised):
         await read(FILE)

@@ -20,6 +20,7 @@ from ...harness import FakeEngine, segment, serve, wait_until
 
 TEXT = "one two three four five"
 PATH = "/v1/audio/transcriptions"
+BLOBS = {"response_format": "text", "language": "German"}
 
 
 def file(data: bytes | None = None) -> dict[str, Any]:
@@ -154,6 +155,53 @@ def test_fields_reach_the_engine_in_every_spelling() -> None:
         assert engine.asked[-1].voice_activity == VoiceActivity(None, None, 90)
 
 
+@pytest.mark.parametrize(
+    "spelt",
+    [
+        {"timestamp_granularities": "word"},
+        {"timestamp_granularities[0]": "word"},
+        {"timestamp_granularities[]": ["segment", "Word"]},
+        {"timestamp_granularities": '["word"]'},
+        {"timestamp_granularities[]": "word,segment"},
+    ],
+    ids=str,
+)
+def test_a_list_is_understood_in_every_spelling(spelt: dict[str, Any]) -> None:
+    with serve() as http:
+        data = {"response_format": "Verbose_JSON\n", "language": "auto", **spelt}
+        answer = http.post(PATH, files=file(), data=data).json()
+    assert [word["word"] for word in answer["words"]] == TEXT.split()
+    assert [word["word"] for word in answer["segments"][1]["words"]] == ["four", "five"]
+
+
+def test_words_are_for_verbose_json_and_do_no_harm_elsewhere() -> None:
+    words = {"timestamp_granularities[]": "word"}
+    with serve() as http:
+        for name in ("json", "text", "srt", "vtt"):
+            plain = http.post(PATH, files=file(), data={"response_format": name})
+            asked = http.post(PATH, files=file(), data={"response_format": name, **words})
+            assert (asked.status_code, asked.text) == (200, plain.text)
+
+
+def test_fields_come_as_files_repeated_and_in_the_query() -> None:
+    engine = FakeEngine()
+    blobs = {name: ("blob", value.encode()) for name, value in BLOBS.items()}
+    with serve(engine) as http:
+        answer = http.post(
+            PATH,
+            params={"temperature": "0.2", "language": "fr"},
+            files={**file(), **blobs},
+            data={"model": ["tiny", "tiny"], "hotwords[]": ["Zebra", "Gnu"]},
+        )
+        assert (answer.status_code, answer.text) == (200, TEXT + "\n")
+        asked = engine.asked[-1]
+        assert (asked.language, asked.temperature, asked.hotwords) == ("de", 0.2, "Zebra, Gnu")
+        refused = http.post(PATH, files=file(), data={"model": ["tiny", "org/small"]})
+        assert error_of(refused) == (422, "invalid_field", "model")
+        refused = http.post(PATH, files={**file(), "language": ("blob", b"xx")})
+        assert error_of(refused) == (422, "invalid_field", "language")
+
+
 def test_defaults_come_from_the_settings() -> None:
     engine = FakeEngine()
     with serve(engine, default_language="de", default_response_format="text") as http:
@@ -178,14 +226,14 @@ def test_verbose_json_without_granularities_has_segments_and_no_words() -> None:
         ({"stream": "perhaps"}, (422, "invalid_field", "stream")),
         ({"model": "nothing-like-it"}, (404, "model_not_found", "model")),
         (
-            {"timestamp_granularities[]": "word", "response_format": "json"},
-            (400, "invalid_request", "timestamp_granularities"),
-        ),
-        (
             {"timestamp_granularities[]": "phoneme"},
             (422, "invalid_field", "timestamp_granularities"),
         ),
         ({"chunking_strategy": "{"}, (422, "invalid_field", "chunking_strategy")),
+        (
+            {"chunking_strategy[threshold]": "7"},
+            (422, "invalid_field", "chunking_strategy.threshold"),
+        ),
     ],
 )
 def test_a_bad_field_is_named(fields: dict[str, str], expected: tuple[int, str, str]) -> None:
@@ -392,6 +440,6 @@ def test_a_full_disk_is_named_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch
 
     with serve() as http:
         with monkeypatch.context() as patched:
-            patched.setattr("starlette.datastructures.UploadFile.write", write)
+            patched.setattr("speech_service.http.upload.SpooledTemporaryFile.write", write)
             assert error_of(http.post(PATH, files=file())) == (507, "no_space", None)
         assert http.post(PATH, files=file()).json()["text"] == TEXT

@@ -98,6 +98,14 @@ def test_an_allowed_address_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> N
     # A test may connect to the loopback only, which is what the rule forbids.
     monkeypatch.setattr(remote.fetch, "__defaults__", (lambda address: True,))
     with web(Talk) as url, serve(allow_url=True) as http:
-        answer = http.post("/transcribe/url", json={"url": f"{url}/talk.mp3", "language": "en"})
+        answer = http.post(
+            "/transcribe/url",
+            json={
+                "url": f"{url}/talk.mp3",
+                "language": "English",
+                "model": None,
+                "task": "Transcribe",
+            },
+        )
     assert answer.json()["text"] == TEXT
     assert answer.json()["filename"] == "talk.mp3"

@@ -198,6 +198,20 @@ def test_a_client_may_change_its_mind_about_the_format(session: Realtime) -> Non
         assert usage["type"] == "duration"
 
 
+@pytest.mark.parametrize("language", ["auto", "", None, "und"])
+def test_a_session_without_a_language_detects_it(language: str | None) -> None:
+    engine = Recorder()
+    path = "/v1/realtime?intent=transcription"
+    with serve(engine) as http, connect(url_of(http, path), proxy=None) as socket:
+        talk = Realtime(socket)
+        assert talk.next()["type"] == "session.created"
+        wanted = {"language": language, "keywords": ["Zebra", "Gnu"], "model": ""}
+        assert updated(talk, transcription=wanted)["type"] == "session.updated"
+        talk.send("input_audio_buffer.append", audio=pcm24(sound(1.0, 1.0)))
+        talk.until(COMPLETED)
+    assert (engine.asked[0].language, engine.asked[0].hotwords) == (None, "Zebra, Gnu")
+
+
 @pytest.mark.parametrize("turns", [{"type": "by_hand"}, "server_vad", []], ids=str)
 def test_an_unknown_way_to_find_turns_is_refused(session: Realtime, turns: Any) -> None:
     assert "turn_detection" in updated(session, turn_detection=turns)["error"]["param"]

@@ -17,6 +17,20 @@ def file() -> dict[str, Any]:
     return {"audio_file": ("my speech.wav", media.tone(2.0))}
 
 
+def test_fields_may_be_empty_and_come_in_the_body() -> None:
+    engine = FakeEngine()
+    with serve(engine) as http:
+        empty = {"language": "", "initial_prompt": "", "encode": "", "output": "SRT"}
+        answer = http.post("/asr", params=empty, files=file())
+        assert answer.text.startswith("1\n")
+        answer = http.post("/asr", data={"language": "German", "output": "txt"}, files=file())
+        assert answer.status_code == 200
+        detected = http.post("/detect-language", params={"encode": "True"}, files=file())
+        assert detected.status_code == 200
+    assert [asked.language for asked in engine.asked] == [None, "de", None]
+    assert engine.asked[0].prompt is None
+
+
 @pytest.mark.parametrize(
     ("output", "begins"),
     [

@@ -128,6 +128,17 @@ def test_every_message_carries_the_uid_as_it_was_sent(uid: Any) -> None:
     assert len(told) >= 4 and all(one is uid or one == uid for one in told)
 
 
+@pytest.mark.parametrize("language", ["auto", "", None, "und", "Undefined"])
+def test_a_greeting_without_a_language_has_it_detected(language: str | None) -> None:
+    engine = Recorder()
+    with serve(engine) as http, connect(url_of(http, "/"), proxy=None) as socket:
+        socket.send(greeting(language=language, audio_format="Int16", hotwords=["Zebra", "Gnu"]))
+        socket.send(sound(1.0).tobytes())
+        socket.send("END_OF_AUDIO")
+        assert {"uid": "u1", "language": "fr", "language_prob": 0.9} in list(received(socket))
+    assert (engine.asked[0].language, engine.asked[0].hotwords) == (None, "Zebra, Gnu")
+
+
 def test_bytes_are_samples_too() -> None:
     samples = (sound(1.0) // 256 + 128).astype(np.uint8)
     with serve(SAID) as http, connect(url_of(http, "/"), proxy=None) as socket:
