@@ -72,6 +72,7 @@ PURE = dict.fromkeys(
         "speech_service.http.forms",
         "speech_service.http.openapi",
         "speech_service.http.spellings",
+        "speech_service.media.containers",
         "speech_service.media.timeline",
         "speech_service.media.utterances",
         "speech_service.media.windows",

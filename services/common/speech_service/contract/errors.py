@@ -168,6 +168,13 @@ class NotAudio(InvalidRequest):
     code = "not_audio"
 
 
+class IncompleteFile(InvalidRequest):
+    """The file begins as an accepted format does, and ends before its audio."""
+
+    status = 422
+    code = "incomplete_file"
+
+
 class InvalidField(InvalidRequest):
     """A form field or query parameter has a value outside its range."""
 

@@ -1,4 +1,8 @@
-"""What is recorded of a request: one line in the log and one count; the query never is."""
+"""What is recorded of a request: one line in the log and one count; the query never is.
+
+HEAD is answered wherever GET is (RFC 9110, section 9.1): routes see it as GET, and the server
+leaves the body out.
+"""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ class Access:
             return
         started = time.monotonic()
         status = 499
+        asked = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -34,15 +39,15 @@ class Access:
             await send(message)
 
         try:
-            await self._app(scope, receive, watched)
+            await self._app(asked, receive, watched)
         except Exception as error:
             # Caught here and not left to the framework, which would close the connection as well.
             log.exception("request failed")
             if status != 499:
                 raise
-            await error_response(translated(error))(scope, receive, watched)
+            await error_response(translated(error))(asked, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            route = getattr(asked.get("route"), "path", "other")
             self._metrics.requests.labels(route, str(status)).inc()
             level = logging.DEBUG if route in ("/health", "/ready", "/metrics") else logging.INFO
             seconds = time.monotonic() - started

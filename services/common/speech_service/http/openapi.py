@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from ..contract.errors import (
     EmptyFile,
+    IncompleteFile,
     InvalidField,
     InvalidRequest,
     ModelNotFound,
@@ -131,6 +132,7 @@ SPEECH_ERRORS = described(
     TooLarge,
     TooLong,
     NotAudio,
+    IncompleteFile,
     InvalidField,
     NoAudio,
     QueueFull,

@@ -58,11 +58,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
 def _methods(request: Request) -> list[str]:
     """Return what the path of a request is for (RFC 9110, section 10.2.1), over all its routes."""
-    return [
-        method
-        for method in HTTPMethod
-        if any(
-            route.matches({**request.scope, "method": method})[0] is Match.FULL
-            for route in request.app.routes
-        )
-    ]
+
+    def allowed(method: HTTPMethod) -> bool:
+        seen_as = HTTPMethod.GET if method is HTTPMethod.HEAD else method
+        scope = {**request.scope, "method": seen_as}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in HTTPMethod if allowed(method)]

@@ -14,7 +14,15 @@ from collections.abc import Iterator
 from typing import IO, TYPE_CHECKING, Protocol, cast
 
 from ..contract.engine import SAMPLE_RATE
-from ..contract.errors import InvalidField, NoAudio, NotAudio, TooLong
+from ..contract.errors import (
+    IncompleteFile,
+    InvalidField,
+    NoAudio,
+    NotAudio,
+    SpeechError,
+    TooLong,
+)
+from .containers import HEAD_BYTES, container_of
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -55,6 +63,7 @@ class Recording(Protocol):
             Seconds, as far as they are declared.
         Raises:
             NotAudio: the format is none of those accepted.
+            IncompleteFile: it is one of those, and ends before its audio.
             NoAudio: there is no audio stream, or its beginning cannot be decoded.
             TooLong: it plays longer than `max_seconds`.
         """
@@ -209,13 +218,27 @@ def _open(file: _Reader) -> av.container.InputContainer:
     import av
 
     try:
-        return av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
+        container = av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
-        raise NotAudio(
-            "the file is no audio or video format that is accepted; send wav, mp3, flac, ogg, "
-            "opus, m4a, mp4, webm, mkv, aac, aiff or wma",
-            "file",
-        ) from error
+        raise _unreadable(file) from error
+    streams = container.streams
+    if not (streams.audio or streams.video or streams.subtitles):
+        container.close()
+        raise _unreadable(file)
+    return container
+
+
+def _unreadable(file: _Reader) -> SpeechError:
+    """Return why a file cannot be opened, or has nothing in it."""
+    file.be_patient()
+    file.seek(0)
+    if container := container_of(file.read(HEAD_BYTES)):
+        return IncompleteFile(f"the {container.name} file is incomplete: {container.cure}", "file")
+    return NotAudio(
+        "the file is no audio or video format that is accepted; send wav, mp3, flac, ogg, "
+        "opus, m4a, mp4, webm, mkv, aac, aiff or wma",
+        "file",
+    )
 
 
 def _audio_stream(container: av.container.InputContainer, track: int | None) -> av.AudioStream:

@@ -13,6 +13,8 @@ from speech_service.work.metrics import Metrics
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ...harness import serve, wait_until
+
 SECRET = "s3cret"
 
 
@@ -24,10 +26,15 @@ class Watched:
         self.sent: list[Message] = []
         self._access = Access(app, self.metrics)
 
-    async def ask(self, route: str | None = "/v1/models/{model}", kind: str = "http") -> None:
+    async def ask(
+        self,
+        route: str | None = "/v1/models/{model}",
+        kind: str = "http",
+        method: str = "GET",
+    ) -> None:
         scope: dict[str, Any] = {
             "type": kind,
-            "method": "GET",
+            "method": method,
             "path": f"/v1/models/{SECRET}",
             "query_string": f"token={SECRET}".encode(),
         }
@@ -62,6 +69,30 @@ async def test_a_request_is_recorded_by_its_route(log: pytest.LogCaptureFixture)
     assert (data["method"], data["route"], data["status"]) == ("GET", "/v1/models/{model}", 200)
     assert SECRET not in str(data)
     assert watched.counted("/v1/models/{model}", "200")
+
+
+PATHS = ["/", "/health", "/ready", "/docs", "/docs/start.js", "/openapi.json", "/v1/models"]
+OTHERS = ["/v1/models/tiny", "/api/ps", "/docs/assets/swagger-ui.css"]
+REFUSED = ["/v1/models/none", "/nothing", "/v1/audio/transcriptions"]
+
+
+@pytest.mark.parametrize("path", [*PATHS, *OTHERS, *REFUSED])
+def test_head_is_answered_as_get_without_the_body(path: str) -> None:
+    with serve() as http:
+        wait_until(lambda: http.get("/ready").status_code == 200)
+        got, head = http.get(path), http.head(path)
+        assert (head.status_code, head.content) == (got.status_code, b"")
+        assert (got.status_code == 200) is (path not in REFUSED)
+        for name in ("content-type", "content-length", "allow"):
+            assert head.headers.get(name) == got.headers.get(name)
+        assert http.get("/health").text == "OK", "the connection is as it was"
+
+
+async def test_head_is_recorded_as_what_it_was(log: pytest.LogCaptureFixture) -> None:
+    watched = Watched(PlainTextResponse("ok"))
+    await watched.ask(method="HEAD")
+    [record] = log.records
+    assert (vars(record)["method"], vars(record)["route"]) == ("HEAD", "/v1/models/{model}")
 
 
 @pytest.mark.parametrize("route", ["/health", "/ready", "/metrics"])

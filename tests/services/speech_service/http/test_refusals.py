@@ -14,3 +14,4 @@ def test_unknown_routes_and_methods_answer_in_one_shape() -> None:
         assert wrong.json()["error"]["type"] == "invalid_request_error"
         assert wrong.headers["allow"] == "POST"
         assert http.get("/api/ps/base").headers["allow"] == "DELETE, POST"
+        assert http.post("/health").headers["allow"] == "GET, HEAD"
