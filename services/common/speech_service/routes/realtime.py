@@ -125,6 +125,16 @@ class SessionInput(BaseModel):
             return Pace(longest=60.0, endpoints=False)
         return Pace(silence=self.turn_detection.silence_duration_ms / 1000)
 
+    def described(self) -> dict[str, Any]:
+        """Return the settings as OpenAI's clients know them: those that are followed."""
+        return {
+            "format": self.format.described(),
+            "transcription": self.transcription.model_dump(
+                include={"model", "language", "prompt"}, exclude_none=True
+            ),
+            "turn_detection": self.turn_detection and self.turn_detection.model_dump(),
+        }
+
 
 def session_input(update: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """Return the input settings after an update in either shape; what is not named stays."""
@@ -317,7 +327,7 @@ class _Conversation:
             "id": self._id,
             "object": "realtime.transcription_session",
             "type": "transcription",
-            "audio": {"input": self._input | {"format": self._wanted.format.described()}},
+            "audio": {"input": self._wanted.described()},
         }
 
 

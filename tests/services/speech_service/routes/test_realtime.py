@@ -198,6 +198,20 @@ def test_a_client_may_change_its_mind_about_the_format(session: Realtime) -> Non
         assert usage["type"] == "duration"
 
 
+def test_only_what_is_followed_is_confirmed(session: Realtime) -> None:
+    answer = updated(
+        session,
+        transcription={"model": "whisper-1", "language": "German", "delay": "low"},
+        turn_detection={"type": "server_vad", "threshold": 0.9, "silence_duration_ms": 300},
+        noise_reduction={"type": "far_field"},
+    )
+    assert answer["session"]["audio"]["input"] == {
+        "format": {"type": "audio/pcm", "rate": 24_000},
+        "transcription": {"model": "whisper-1", "language": "de"},
+        "turn_detection": {"type": "server_vad", "silence_duration_ms": 300},
+    }
+
+
 @pytest.mark.parametrize("language", ["auto", "", None, "und"])
 def test_a_session_without_a_language_detects_it(language: str | None) -> None:
     engine = Recorder()
