@@ -12,6 +12,7 @@ import pytest
 
 from .fake_hub import FakeHub, serving
 from .hub_questions import PIPELINE, TOKEN, Ask, here, in_image
+from .whisperx import models
 
 
 @pytest.fixture
@@ -66,3 +67,9 @@ def ask(request: pytest.FixtureRequest, tmp_path: Path, hub: FakeHub) -> Ask:
         return json.loads(ended.stdout.splitlines()[-1])
 
     return ask
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The models that were trained for tests, as WhisperX' image looks for them."""
+    return models(tmp_path_factory.mktemp("whisperx"))

@@ -8,7 +8,6 @@ import json
 import re
 import shutil
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
@@ -32,7 +31,18 @@ from . import media
 from .harness import wait_until
 from .speech_service.routes.test_openai import PATH, client_of, error_of
 from .test_engine_readme import output_of
-from .whisperx import SHIPPED, SPEECH, UNPUNCTUATED, Container, docker, models, running
+from .whisperx import (
+    SHIPPED,
+    SPEECH,
+    UNPUNCTUATED,
+    Container,
+    docker,
+    figure,
+    running,
+    sample,
+    text,
+    transcribed,
+)
 
 pytestmark = pytest.mark.docker
 
@@ -45,11 +55,6 @@ CURLS = re.findall(r"^curl .*$", README, re.MULTILINE)
 [PROGRAM] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 COLLAR_SECONDS = 0.25
 """On either side of a turn's limits, as is usual; pyannote.metrics counts both sides."""
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return models(tmp_path_factory.mktemp("whisperx"))
 
 
 @pytest.fixture(scope="module")
@@ -82,26 +87,6 @@ def heard(
 def recorded(speech: Speech, path: Path) -> bytes:
     write_wav(path, speech)
     return path.read_bytes()
-
-
-def sample(name: str) -> bytes:
-    return (SPEECH / "samples" / name).read_bytes()
-
-
-def transcribed(http: httpx.Client, data: bytes, **fields: str) -> dict[str, Any]:
-    answer = http.post("/transcribe", files={"file": ("a.wav", data)}, data=fields)
-    assert answer.status_code == 200, answer.text
-    return dict(answer.json())
-
-
-def text(found: dict[str, Any]) -> str:
-    return " ".join(segment["text"] for segment in found["segments"])
-
-
-def figure(http: httpx.Client, name: str) -> float:
-    """One of the metrics."""
-    [value] = re.findall(rf"^{name} (\S+)$", http.get("/metrics").text, re.MULTILINE)
-    return float(value)
 
 
 def plain(word: str) -> str:
@@ -457,87 +442,6 @@ def here(text: str, http: httpx.Client) -> str:
     """Text of the README with the address of this container."""
     assert ADDRESS in text
     return text.replace(ADDRESS, str(http.base_url).rstrip("/"))
-
-
-def test_plain_words_wait_for_none_of_the_other_stages(folder: Path) -> None:
-    with running(folder) as service:
-        answer = service.http.post("/v1/audio/transcriptions", files={"file": sample("demo.wav")})
-        ready = service.http.get("/ready")
-        assert answer.json()["text"] == "Hello world. Open garden window seven. Thanks."
-        assert ready.status_code == 503
-        assert "imported" in ready.json()["reason"]
-        service.until_ready()
-        assert service.http.get("/api/ps").json()["models"] == ["tiny"]
-
-
-def test_models_of_all_stages_are_given_back(folder: Path) -> None:
-    with running(folder, WHISPERX__TTL="2") as service:
-        service.until_ready()
-        transcribed(service.http, sample("demo.wav"), diarize="true")
-        assert set(loaded(service)) == {"tiny", "alignment:en", "diarization:"}
-        wait_until(lambda: loaded(service) == [], 30)
-
-
-def test_idle_it_is_small_and_wakes_as_fast_as_from_the_start(folder: Path) -> None:
-    started = time.monotonic()
-    with running(folder, WHISPERX__TTL="2") as service:
-        transcribed(service.http, sample("demo.wav"), diarize="true")
-        cold = time.monotonic() - started
-        transcribed(service.http, sample("minute.flac"), diarize="true")
-        service.http.post("/v1/audio/transcriptions", files={"file": sample("minute.flac")})
-        wait_until(lambda: len(service.processes()) == 1, 30)
-        assert loaded(service) == []
-        assert service.memory_bytes() < 150_000_000
-        assert service.http.get("/ready").status_code == 200
-        again = time.monotonic()
-        found = transcribed(service.http, sample("demo.wav"), diarize="true")
-        assert text(found) == "Hello world. Open garden window seven. Thanks."
-        # Twice, because this machine may have other work meanwhile.
-        assert time.monotonic() - again < 2 * cold
-
-
-def test_plain_words_bring_no_large_library_back(folder: Path) -> None:
-    with running(folder, WHISPERX__TTL="2") as service:
-        service.until_ready()
-        assert service.has_mapped("libtorch")
-        wait_until(lambda: len(service.processes()) == 1, 30)
-        files = {"file": sample("demo.wav")}
-        answer = service.http.post("/v1/audio/transcriptions", files=files)
-        assert answer.json()["text"] == "Hello world. Open garden window seven. Thanks."
-        assert len(service.processes()) == 2
-        assert not service.has_mapped("libtorch")
-
-
-def test_the_large_libraries_leave_though_plain_words_go_on(folder: Path) -> None:
-    with running(folder, WHISPERX__TTL="3") as service:
-        transcribed(service.http, sample("demo.wav"), diarize="true")
-        assert service.has_mapped("libtorch")
-
-        def without_libraries() -> bool:
-            files = {"file": sample("demo.wav")}
-            assert service.http.post("/v1/audio/transcriptions", files=files).status_code == 200
-            return not service.has_mapped("libtorch")
-
-        wait_until(without_libraries, 30)
-        assert loaded(service) == ["tiny"]
-
-
-def test_a_worker_that_is_killed_fails_its_own_request_alone(folder: Path) -> None:
-    with running(folder) as service, ThreadPoolExecutor(1) as beside:
-        service.until_ready()
-        files, fields = {"file": sample("minute.flac")}, {"diarize": "true"}
-        answer = beside.submit(service.http.post, "/transcribe", files=files, data=fields)
-        wait_until(lambda: figure(service.http, "speech_jobs_running") == 1)
-        [worker] = [process for process in service.processes() if process.number != 1]
-        docker("exec", service.name, "sh", "-c", f"kill -9 {worker.number}")
-        assert error_of(answer.result())[:2] == (500, "worker_ended")
-        found = transcribed(service.http, sample("demo.wav"), diarize="true")
-        assert text(found) == "Hello world. Open garden window seven. Thanks."
-
-
-def loaded(service: Container) -> list[str]:
-    names: list[str] = service.http.get("/api/ps").json()["models"]
-    return names
 
 
 def test_a_language_without_an_alignment_model_is_transcribed_with_a_warning(

@@ -20,7 +20,7 @@ from .fake_hub import FakeHub, serving
 from .harness import wait_until
 from .package_index import package_index
 from .test_faster_whisper import ALL
-from .whisperx import CONFINED, SHIPPED, UNPUNCTUATED, build, docker, models
+from .whisperx import CONFINED, SHIPPED, UNPUNCTUATED, build, docker
 
 pytestmark = pytest.mark.docker
 
@@ -55,12 +55,6 @@ with open("/proc/net/route") as table:
 (gateway,) = (route[2] for route in routes if route[1] == "00000000")
 print(socket.inet_ntoa(struct.pack("<L", int(gateway, 16))))
 """
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The trained models as the image has them under `/models`."""
-    return models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import uuid
@@ -164,3 +165,26 @@ def running(folder: Path, *options: str, **environment: str) -> Iterator[Contain
             yield Container(name, http)
     finally:
         docker("rm", "--force", "--volumes", name)
+
+
+def sample(name: str) -> bytes:
+    """A recording of the tests."""
+    return (SPEECH / "samples" / name).read_bytes()
+
+
+def transcribed(http: httpx.Client, data: bytes, **fields: str) -> dict[str, Any]:
+    """What the service's own route makes of a recording."""
+    answer = http.post("/transcribe", files={"file": ("a.wav", data)}, data=fields)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def text(found: dict[str, Any]) -> str:
+    """All that was said."""
+    return " ".join(segment["text"] for segment in found["segments"])
+
+
+def figure(http: httpx.Client, name: str) -> float:
+    """One of the metrics."""
+    [value] = re.findall(rf"^{name} (\S+)$", http.get("/metrics").text, re.MULTILINE)
+    return float(value)
