@@ -201,7 +201,7 @@ class Config(_Keys, frozen=True):
     )
     trusted_proxies: tuple[values.Network, ...] = Field(
         default=(IPv4Network("127.0.0.1"), IPv6Network("::1")),
-        description="Addresses whose X-Forwarded-* headers are kept.",
+        description="Addresses whose X-Forwarded-For, -Host, -Port and -Proto are believed.",
         examples=[["127.0.0.1", "::1"]],
         json_schema_extra={"default": ["127.0.0.1", "::1"]},
     )

@@ -14,7 +14,7 @@ FIELDS = rb"(?:" + TOKEN + rb"++:" + TEXT + rb"*+\r\n)*+"
 _FIELD_SECTION = re.compile(FIELDS)
 _TRAILER_FORBIDDEN = re.compile(
     rb"(?i)(?:host|connection|content[-_](?:length|encoding|type|range)|transfer[-_]encoding"
-    rb"|x[-_]forwarded[-_][^:]++|x[-_]request[-_]id|x[-_]real[-_]ip|x[-_]autostart|forwarded"
+    rb"|x[-_]forwarded(?:[-_][^:]++)?|x[-_]request[-_]id|x[-_]real[-_]ip|x[-_]autostart|forwarded"
     rb"|upgrade|expect|te|keep[-_]alive|proxy[-_][^:]++|http2[-_]settings|trailer|cookie"
     rb"|set[-_]cookie|(?:www[-_])?auth[^:]++|cache[-_]control|max[-_]forwards|range|if[-_][^:]++"
     rb"|location):"

@@ -3,9 +3,11 @@
 - Framing must be beyond doubt: at most one Content-Length (1*DIGIT), or exactly one
   Transfer-Encoding that is `chunked`, never both, never in HTTP/1.0.
 - Fields that concern one connection end here, those that `Connection` names included. What the
-  proxy knows better (X-Forwarded-*, Forwarded, X-Real-IP, X-Request-ID) is believed only from a
-  trusted peer. The same names with underscores are dropped: CGI-like servers cannot tell the two
-  apart. Every other field passes byte for byte and in order.
+  proxy knows better (X-Forwarded-For, -Host, -Port and -Proto, X-Real-IP, X-Request-ID) is believed
+  only from a trusted peer. Other X-Forwarded-* and Forwarded end here whoever sent them: a trusted
+  peer that does not know them hands on what its client made up, and services believe it. The same
+  names with underscores are dropped: CGI-like servers cannot tell the two apart. Every other field
+  passes byte for byte and in order.
 
 Most lines have been seen before, from this client or another, and so has what they mean together.
 Both are remembered, within bounds: a section with one new line costs half of one that is all new.
@@ -39,10 +41,11 @@ _LIST_LIMIT = 100
 
 _LINE = re.compile(rb"(" + TOKEN + rb"++):(" + TEXT + rb"*+)")
 _NOTED = re.compile(
-    rb"host|connection|content[-_]length|transfer[-_]encoding|x[-_]forwarded[-_].++"
+    rb"host|connection|content[-_]length|transfer[-_]encoding|x[-_]forwarded(?:[-_].++)?"
     rb"|x[-_]request[-_]id|x[-_]real[-_]ip|forwarded|upgrade|expect|te|keep[-_]alive"
     rb"|proxy[-_]connection|proxy[-_]authorization|http2[-_]settings|user-agent"
 )
+_PASSING_FROM_TRUSTED = frozenset([b"x-forwarded-port", b"x-real-ip"])
 _UPGRADE = re.compile(TOKEN + rb"+(?:/" + TOKEN + rb"+)?")
 REQUEST_ID = re.compile(rb"[0-9A-Za-z._:@/+=-]{1,128}")
 _ADDRESS = re.compile(rb"[0-9A-Fa-f.:]{2,45}")
@@ -52,8 +55,8 @@ class RequestFields(NamedTuple):
     """What the fields of a request mean here.
 
     `host` is canonical (lower-case, no port, no trailing dot) and finds the service; `authority`
-    is the same with its port and goes upstream as Host. `forwarded` are X-Forwarded-* and
-    Forwarded as they go upstream, without X-Forwarded-Host where that is the authority.
+    is the same with its port and goes upstream as Host. `forwarded` are X-Forwarded-For, -Proto
+    and -Host as they go upstream, the last left out where it is the authority.
     `content_length` is None where there is none. `upgrade` are the protocols asked for, b"" for
     none. `client` and `user_agent` are for the log. `dropped` are the names in `Connection`.
     """
@@ -156,11 +159,7 @@ def read_line(line: bytes, trusted: bool) -> Noted | None:
     name = found[1].lower()
     if _NOTED.fullmatch(name) is None:
         return None
-    passes = name == b"user-agent" or (
-        trusted
-        and name.startswith((b"x-forwarded-", b"x-real-ip"))
-        and name not in (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
-    )
+    passes = name == b"user-agent" or (trusted and name in _PASSING_FROM_TRUSTED)
     return Noted(name, found[2].strip(b" \t"), passes)
 
 
@@ -182,7 +181,7 @@ def understood(noted: tuple[Noted, ...], http10: bool, peer: bytes, trusted: boo
     """
     hosts: list[bytes] = []
     connection = length = coding = upgrade = expect = None
-    forwarded_for = forwarded_host = forwarded_proto = forwarded = agent = b""
+    forwarded_for = forwarded_host = forwarded_proto = agent = b""
     for name, value, _ in noted:
         match name:
             case b"host":
@@ -197,8 +196,6 @@ def understood(noted: tuple[Noted, ...], http10: bool, peer: bytes, trusted: boo
                 forwarded_proto = forwarded_proto or value.lower()
             case b"x-forwarded-host" if trusted:
                 forwarded_host = forwarded_host or value.lower()
-            case b"forwarded" if trusted:
-                forwarded = _join(forwarded, value)
             case b"content-length":
                 length = _once(length, value)
             case b"transfer-encoding":
@@ -225,7 +222,7 @@ def understood(noted: tuple[Noted, ...], http10: bool, peer: bytes, trusted: boo
     return RequestFields(
         host,
         authority,
-        _own_fields(forwarded_for, forwarded_proto, forwarded_host, forwarded, peer),
+        _own_fields(forwarded_for, forwarded_proto, forwarded_host, peer),
         not forwarded_host,
         content_length,
         chunked,
@@ -265,9 +262,7 @@ def read_authority(value: bytes) -> tuple[str, bytes]:
     return host, b"%b:%b" % (host.encode(), port) if port.isdigit() else host.encode()
 
 
-def _own_fields(
-    forwarded_for: bytes, proto: bytes, host: bytes, forwarded: bytes, peer: bytes
-) -> bytes:
+def _own_fields(forwarded_for: bytes, proto: bytes, host: bytes, peer: bytes) -> bytes:
     """X-Forwarded-For with the peer appended; the rest as a trusted peer says, else our own."""
     hops = _join(forwarded_for, peer)
     lines = b"X-Forwarded-Proto: %b\r\n" % (proto or b"http")
@@ -275,9 +270,6 @@ def _own_fields(
         lines = b"X-Forwarded-For: %b\r\n%b" % (hops, lines)
     if host:
         lines += b"X-Forwarded-Host: %b\r\n" % host
-    if forwarded:
-        node = b'"[%b]"' % peer if b":" in peer else peer or b"unknown"
-        lines += b"Forwarded: %b, for=%b\r\n" % (forwarded, node)
     return lines
 
 
