@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import itertools
+import json
 import re
 from collections import Counter
 from datetime import date
@@ -102,13 +103,33 @@ async def test_a_visitor_his_own_pages_and_programs_come_in(
     assert status == 401
 
 
+async def test_a_service_need_not_judge_again_who_was_let_in_by_name_or_key(
+    site: Site, certificates: Path
+) -> None:
+    """Its own rules know neither; of everybody else it is told what the browser said."""
+    key = f"Bearer {site.keys.add('a', DAY)}"
+    async with running(site, certificates) as client:
+        own = f"https://{HOST}:{site.https}"
+        for password, origin, told in (
+            (PASSWORD, PORTAL, None),
+            (key, EVIL, None),
+            (PASSWORD, own, own),
+        ):
+            where = "same-origin" if origin == own else "cross-site"
+            fields = {"Origin": origin, "Sec-Fetch-Site": where, "Sec-Fetch-Mode": "cors"}
+            status, body = await ask(client, site, "POST", {"Authorization": password, **fields})
+            seen = json.loads(body)
+            assert (status, seen.get("origin"), seen["sec-fetch-mode"]) == (200, told, "cors")
+            assert seen.get("sec-fetch-site") == (told and "same-origin")
+
+
 @pytest.mark.parametrize("who", REFUSED)
 async def test_a_page_of_another_site_does_not_ride_on_the_visitors_password(
     site: Site, client: aiohttp.ClientSession, who: str
 ) -> None:
     method, fields = REFUSED[who]
     status, told = await ask(client, site, method, {"Authorization": PASSWORD, **fields})
-    assert (status, '"code":"cross_site_request"' in told) == (403, True)
+    assert (status, '"code":"cross_site"' in told) == (403, True)
 
 
 @pytest.mark.parametrize("who", REFUSED)
