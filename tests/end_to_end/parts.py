@@ -399,6 +399,10 @@ class Nginx:
         }
         return replaced(shipped, changes)
 
+    def signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def end(self) -> None:
         if self._process is not None:
             self._process.terminate()
