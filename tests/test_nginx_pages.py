@@ -39,6 +39,10 @@ ALLOWED = {
     "its own page": ("POST", {"Sec-Fetch-Site": "same-origin", "Origin": OWN}),
     "its own page, in an older browser": ("POST", {"Origin": OWN}),
     "its own page's WebSocket": ("GET", {"Origin": OWN, **SOCKET}),
+    "its own page's WebSocket, taken for another site's": (
+        "GET",
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "websocket", "Origin": OWN, **SOCKET},
+    ),
     "its own page that hides where it is": (
         "POST",
         {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
@@ -71,6 +75,18 @@ REFUSED = {
     "an older browser": ("POST", {"Origin": EVIL}),
     "an older browser's WebSocket": ("GET", {"Origin": EVIL, **SOCKET}),
     "a WebSocket": ("GET", {"Sec-Fetch-Site": "cross-site", "Origin": EVIL, **SOCKET}),
+    "a WebSocket that says so": (
+        "GET",
+        {"Sec-Fetch-Site": "same-site", "Sec-Fetch-Mode": "websocket", "Origin": EVIL, **SOCKET},
+    ),
+    "a WebSocket that says nothing of its page": (
+        "GET",
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "websocket", **SOCKET},
+    ),
+    "a form that was sent on from its own page": (
+        "POST",
+        {"Sec-Fetch-Site": "cross-site", "Origin": "null", **LINK},
+    ),
     "a page without an origin": ("POST", {"Origin": "null"}),
     "its own name without TLS": ("POST", {"Origin": OWN.replace("https", "http")}),
     "its own name on another port": ("POST", {"Origin": f"https://{HOST}:1"}),
