@@ -7,6 +7,7 @@ import base64
 import itertools
 import json
 import re
+import time
 from collections import Counter
 from datetime import date
 from pathlib import Path
@@ -250,6 +251,23 @@ async def test_a_page_of_many_files_is_not_held_up(
             *(site.ask(client, f"/{n}", Authorization=PASSWORD) for n in range(250))
         )
     assert Counter(each.status for each in got) == {200: 250}
+
+
+async def test_guesses_are_paced_whatever_goes_on_beside_them(
+    site: Site, certificates: Path
+) -> None:
+    """As shipped: 300 at once, 30 a second after them. A program with a key waits for none."""
+    key = f"Bearer {site.keys.add('a', DAY)}"
+    async with running(site, certificates) as client:
+        begun = time.monotonic()
+        guesses = asyncio.gather(
+            *(site.ask(client, Authorization=wrong(number)) for number in range(390))
+        )
+        await asyncio.sleep(1)
+        assert (await site.ask(client, Authorization=key)).status == 200
+        assert not guesses.done()
+        assert {told.status for told in await guesses} == {401}
+        assert time.monotonic() - begun > 2
 
 
 # HTTPS alone, where the operator says so.
