@@ -121,6 +121,18 @@ async def test_the_proxy_learns_who_asked_and_never_the_password(
     assert "admin" not in seen.values()
 
 
+async def test_a_gate_of_ones_own_says_who_it_is(site: Site, certificates: Path) -> None:
+    """Beside the shipped lines, and in the client's place."""
+    proxy = "include snippets/autostart-proxy.conf;"
+    said = "proxy_set_header Remote-User $remote_user;"
+    for lines in (f"{proxy} {said}", f"{said} {proxy}"):
+        site.change("sites-available/whisper.example.org.conf", proxy, lines)
+        async with running(site, certificates) as client:
+            told = await site.ask(client, Authorization=PASSWORD, Remote_User="admin")
+        assert told.json()["remote-user"] == "you"
+        site.change("sites-available/whisper.example.org.conf", lines, proxy)
+
+
 async def test_without_password_or_key_nobody_passes(
     site: Site, client: aiohttp.ClientSession
 ) -> None:
