@@ -40,6 +40,7 @@ class FakeHub:
         private: nobody is told anything without a token.
         broken: every answer is 503.
         cuts: every file ends before its announced length.
+        sizes: what a repository's description says of files, where it is not the truth.
     """
 
     repositories: dict[str, Path] = field(default_factory=dict)
@@ -50,6 +51,7 @@ class FakeHub:
     private: bool = False
     broken: bool = False
     cuts: bool = False
+    sizes: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
     address: str = ""
@@ -142,7 +144,14 @@ class _Conversation(BaseHTTPRequestHandler):
             self._send_file(self.model.repositories[repository] / match["file"])
 
     def _description(self, repository: str) -> dict[str, Any]:
-        siblings = [{"rfilename": name} for name in self.model.files(repository)]
+        root = self.model.repositories[repository]
+        siblings = [
+            {
+                "rfilename": name,
+                "size": self.model.sizes.get(name, (root / name).stat().st_size),
+            }
+            for name in self.model.files(repository)
+        ]
         return {
             "id": repository,
             "modelId": repository,

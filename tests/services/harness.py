@@ -15,7 +15,7 @@ import uvicorn
 from fastapi import APIRouter
 from numpy.typing import NDArray
 from speech_service.app import create_app
-from speech_service.contract.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard
+from speech_service.contract.engine import SAMPLE_RATE, Abilities, Borrow, Item, ModelCard, Reached
 from speech_service.contract.errors import ModelNotFound
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Progress, Segment, Summary, Word
@@ -80,7 +80,7 @@ class FakeEngine:
         """See `Engine.is_local`."""
         return model in self.models
 
-    def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+    async def fetch(self, model: str, progress: Reached) -> None:
         """See `Engine.fetch`."""
         if not self.is_local(model):
             raise ModelNotFound(f"the hub has no model {model!r}", "model")

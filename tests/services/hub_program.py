@@ -9,6 +9,7 @@ error. The token comes in the environment, as it does in use. `JSON` holds what 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -56,9 +57,12 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
 
 def _whisper(model: str) -> Path:
     from faster_whisper_engine.catalog import Catalog
+    from faster_whisper_engine.engine import FasterWhisper
     from faster_whisper_engine.settings import EngineSettings
 
-    return Catalog(EngineSettings(model=model), {}).fetch(model, lambda done, total: None)
+    settings = EngineSettings(model=model)
+    asyncio.run(FasterWhisper(settings).fetch(model, lambda done, total: None))
+    return Catalog(settings, {}).directory(model)
 
 
 if __name__ == "__main__":

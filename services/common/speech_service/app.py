@@ -16,12 +16,14 @@ from .contract.settings import Settings
 from .http.access import Access
 from .http.auth import BearerAuth
 from .http.refusals import add_error_handlers
+from .http.sockets import Connections
 from .routes import models, openai, page, state
 from .routes.docs import add_docs
 from .work.service import SpeechService
 
 _SPARE_THREADS = 8
-"""Beside the workers: probing uploads, loading and fetching models, looking up names."""
+"""Beside the workers: probing uploads, loading models, looking up names. Nothing that waits for
+somebody else: what fetches has processes and threads of its own."""
 
 
 def create_app(
@@ -58,6 +60,7 @@ def create_app(
         app.include_router(router)
     add_docs(app, key_needed=settings.api_key is not None)
     add_error_handlers(app)
+    app.add_middleware(Connections, places=service.live_connections)
     # The last one added is the first to see a request: preflights carry no key.
     if settings.api_key:
         app.add_middleware(BearerAuth, key=settings.api_key.get_secret_value())

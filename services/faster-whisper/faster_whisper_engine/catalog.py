@@ -6,19 +6,17 @@ or the last part of a directory the operator configured. A client can never name
 
 from __future__ import annotations
 
-import logging
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from speech_service.contract.engine import ModelCard
-from speech_service.contract.errors import ModelNotFound, ModelUnavailable
+from speech_service.contract.errors import ModelNotAllowed, ModelNotFound, ModelUnavailable
+from speech_service.contract.settings import ANY_MODEL
 from speech_service.work import hub
+from speech_service.work.download import Download
 
 from .settings import EngineSettings
-
-log = logging.getLogger(__name__)
 
 OPENAI_NAME = "whisper-1"
 _FILES = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
@@ -42,19 +40,20 @@ class Catalog:
         self._spellings = {name: path.name for name, path in paths.items()}
         self._directories = {**directories, **{path.name: path for path in paths.values()}}
         self._default = settings.model
+        self._any = ANY_MODEL in settings.allow_models
+        self._own = {*configured, *settings.allow_models}
+        self._max_bytes, self._min_free = settings.max_model_bytes, settings.min_free_disk
         self.default = self._spellings.get(settings.model, settings.model)
 
     def resolve(self, model: str | None) -> str:
         """Return the canonical name; see `Engine.resolve`."""
-        from faster_whisper.utils import _MODELS
-
         name = self._aliases.get(model, model) if model else None
         if name is None or name == OPENAI_NAME:
             name = self._default
         name = self._spellings.get(name, name)
         if name in self._directories:
             return name
-        name = _MODELS.get(name, name)
+        name = _sizes().get(name, name)
         if not _HUB_ID.fullmatch(name) or ".." in name:
             raise ModelNotFound(
                 f"there is no model {model!r}; use {OPENAI_NAME!r}, a size such as 'small', or a "
@@ -95,28 +94,52 @@ class Catalog:
             return None
         return Path(found).parent
 
-    def fetch(self, name: str, progress: Callable[[int, int], None]) -> Path:
-        """Return the directory of a model, downloading it if need be; see `Engine.fetch`."""
-        path = self.path(name)
-        if path:
-            return path
+    def download(self, name: str) -> Download | None:
+        """Return what to download so that a model can be loaded; None if it is here.
+
+        What the operator configured is fetched with the operator's token, whatever its size; what
+        only a client asks for without, and within limits.
+
+        Raises:
+            ModelNotAllowed: it is none of those that clients may have fetched.
+            ModelNotFound, ModelUnavailable: as `Engine.fetch`.
+        """
+        if self.path(name):
+            return None
         if name in self._directories:
-            raise ModelUnavailable(
-                f"the directory of model {name!r} holds no model.bin; is the volume mounted?"
-            )
+            raise self._empty(name)
         if self._offline:
             raise self._not_here(name)
-        from huggingface_hub import snapshot_download
-
-        token = hub.checked(self._token)
-        log.info("downloading model", extra={"model": name})
-        with hub.translated(name):
-            directory = snapshot_download(
-                name, token=token, allow_patterns=_FILES, tqdm_class=_reporting(progress)
+        if name in {_sizes().get(own, own) for own in self._own}:
+            return Download(name, _FILES, ["model.bin"], hub.checked(self._token))
+        if not self._any and name not in _sizes().values():
+            raise ModelNotAllowed(
+                f"the model {name!r} is not here, and none of those that this service fetches: "
+                "use one of /v1/models or a size such as 'small', or let the operator add it to "
+                f"ALLOW_MODELS ({ANY_MODEL!r} allows any)"
             )
-        if not (Path(directory) / "model.bin").is_file():
-            raise ModelNotFound(f"the hub's {name!r} is no CTranslate2 model", "model")
-        return Path(directory)
+        limits = self._max_bytes, self._min_free
+        return Download(
+            name, _FILES, ["config.json", "tokenizer.json", "model.bin"], False, *limits
+        )
+
+    def directory(self, name: str) -> Path:
+        """Return the directory of a model that is to be loaded.
+
+        Raises:
+            ModelUnavailable: it is not here.
+        """
+        path = self.path(name)
+        if path is None:
+            if name in self._directories:
+                raise self._empty(name)
+            raise ModelUnavailable(f"the model {name!r} is not on this machine any more: try again")
+        return path
+
+    def _empty(self, name: str) -> ModelUnavailable:
+        return ModelUnavailable(
+            f"the directory of model {name!r} holds no model.bin; is the volume mounted?"
+        )
 
     def _not_here(self, name: str) -> ModelNotFound | ModelUnavailable:
         """Return the error of a model that is absent while HF_HUB_OFFLINE forbids fetching it."""
@@ -141,20 +164,8 @@ def _cached_repositories() -> Iterator[str]:
         yield folder.name.removeprefix("models--").replace("--", "/", 1)
 
 
-def _reporting(progress: Callable[[int, int], None]) -> Any:
-    """Return a progress bar class for the hub's library that draws nothing and reports bytes."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
+def _sizes() -> dict[str, str]:
+    """Return the hub ids of the models that the library knows by a size."""
+    from faster_whisper.utils import _MODELS
 
-    class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._bytes = kwargs.get("unit") == "B"
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.n += n or 0
-            if self._bytes:
-                progress(int(self.n), int(self.total or 0))
-            return None
-
-    return Reporting
+    return _MODELS

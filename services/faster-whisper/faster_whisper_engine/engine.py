@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speech_service.contract.engine import Abilities, Borrow, ModelCard
+from speech_service.contract.engine import Abilities, Borrow, ModelCard, Reached
 from speech_service.contract.errors import ModelUnavailable
+from speech_service.work.download import download
 
 from . import prompts
 from .catalog import Catalog
@@ -67,9 +69,12 @@ class FasterWhisper:
         path = self._catalog.path(model)
         return (path / "model.bin").stat().st_size if path else 0
 
-    def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+    async def fetch(self, model: str, progress: Reached) -> None:
         """See `Engine.fetch`."""
-        self._catalog.fetch(model, progress)
+        wanted = await asyncio.to_thread(self._catalog.download, model)
+        if wanted:
+            log.info("downloading model", extra={"model": model})
+            await download(wanted, progress)
 
     def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
         """See `Engine.speech`; Silero's detector, which comes with the library."""
@@ -83,7 +88,7 @@ class FasterWhisper:
         from faster_whisper import WhisperModel
         from faster_whisper.tokenizer import Tokenizer
 
-        path = self._catalog.fetch(model, lambda done, total: None)
+        path = self._catalog.directory(model)
         if self._settings.offline and not (path / "tokenizer.json").is_file():
             raise ModelUnavailable(
                 f"the model {model!r} has no tokenizer.json, and HF_HUB_OFFLINE is set"

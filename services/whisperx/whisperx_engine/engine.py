@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from faster_whisper_engine.cpus import available_cpus
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import Device
-from speech_service.contract.engine import Abilities, Borrow, ModelCard
+from speech_service.contract.engine import Abilities, Borrow, ModelCard, Reached
 from speech_service.work import hub
 from speech_service.work.isolation import Workers
 
@@ -63,9 +62,9 @@ class WhisperX:
         """See `Engine.is_local`."""
         return self._whisper.is_local(model)
 
-    def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+    async def fetch(self, model: str, progress: Reached) -> None:
         """See `Engine.fetch`."""
-        self._whisper.fetch(model, progress)
+        await self._whisper.fetch(model, progress)
 
     def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
         """See `Engine.speech`."""

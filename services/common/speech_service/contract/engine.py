@@ -1,7 +1,7 @@
 """What an engine must give to the shared service.
 
-All methods block and are called from worker threads, never from the event loop. Heavy imports
-belong inside them: the port is bound before they are called.
+All methods but `fetch` block and are called from worker threads, never from the event loop. Heavy
+imports belong inside them: the port is bound before they are called.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ A process that ends waits for none of them: a decoder cannot be interrupted.
 
 Item: TypeAlias = Segment | Progress | Summary
 """What a recognizer yields."""
+
+Reached: TypeAlias = Callable[[int, int], None]
+"""Told how many bytes of a download are here, and of how many in all (0 while unknown)."""
 
 Borrow: TypeAlias = Callable[[str], AbstractContextManager[Any]]
 """Claims the model of a name for as long as the context lasts, loading it if need be."""
@@ -104,15 +107,17 @@ class Engine(Protocol):
     def is_local(self, model: str) -> bool:
         """Say whether the model of this canonical name can be loaded without network."""
 
-    def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+    async def fetch(self, model: str, progress: Reached) -> None:
         """Download a model so that it can be loaded; do nothing if it is here already.
 
         Args:
             model: canonical name.
-            progress: called with bytes done and bytes in all (0 while unknown).
+            progress: told how far the download is.
         Raises:
+            ModelNotAllowed: it is none of those that clients may have fetched.
             ModelNotFound: the hub has no such model.
             ModelUnavailable: the hub cannot be reached, or refuses.
+        Cancellation: at any moment; returns once nothing is downloaded any more.
         """
 
     def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
@@ -122,13 +127,14 @@ class Engine(Protocol):
         """
 
     def load(self, model: str) -> Any:
-        """Load a model into memory, fetching it first where that is allowed.
+        """Load a model into memory.
 
         Args:
-            model: canonical name; then a `Recognizer` is returned. A recognizer may borrow models
-                of other kinds under names that `resolve` never returns; what is no model at all
-                has one that begins with a colon, and is listed nowhere. What is returned may have
-                an attribute `worn_out`: true once it should rather be loaded anew than used again.
+            model: canonical name of one that is here; then a `Recognizer` is returned. A recognizer
+                may borrow models of other kinds under names that `resolve` never returns; what is
+                no model at all has one that begins with a colon, and is listed nowhere. What is
+                returned may have an attribute `worn_out`: true once it should rather be loaded
+                anew than used again.
         Raises:
-            ModelNotFound, ModelUnavailable: as `fetch`; also for a damaged model.
+            ModelNotFound, ModelUnavailable: it is damaged, or not here.
         """

@@ -2,7 +2,7 @@
 
 Rule: OpenAI's clients retry 408, 409, 429 and every 5xx. So whatever would fail again in the same
 way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means "not now". A defect
-is a 500 with `X-Should-Retry: false`, which those clients obey.
+is a 500 with `X-Should-Retry: false`, which those clients obey, and so is a 408 of a slow body.
 """
 
 from __future__ import annotations
@@ -135,11 +135,38 @@ class ModelNotFound(NotFound):
     code = "model_not_found"
 
 
+class ModelNotAllowed(ModelNotFound):
+    """The operator does not let clients have it fetched: ALLOW_MODELS, MAX_MODEL_BYTES.
+
+    Args:
+        code: which limit it is.
+    """
+
+    code = "model_not_allowed"
+
+    def __init__(self, message: str, code: str = "model_not_allowed") -> None:
+        super().__init__(message, "model")
+        self.code = code
+
+
 class Conflict(InvalidRequest):
     """The thing is in a state that forbids the request; only `/api/ps` answers so."""
 
     status = 409
     code = "conflict"
+
+
+class TooSlow(SpeechError):
+    """The body came at less than the lowest rate for longer than UPLOAD_TIMEOUT."""
+
+    status = 408
+    type = "invalid_request_error"
+    code = "upload_too_slow"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        # It holds a place of others, and would come no faster if it were sent again.
+        return {"Connection": "close", "X-Should-Retry": "false"}
 
 
 class TooLarge(InvalidRequest):
@@ -190,7 +217,7 @@ class NoAudio(InvalidRequest):
 
 
 class QueueFull(SpeechError):
-    """MAX_QUEUED requests are waiting already.
+    """As many as may be (MAX_QUEUED, MAX_UPLOADS, MAX_LIVE_SESSIONS) are here already.
 
     Args:
         retry_after: seconds after which a place is likely to be free; at least 1.
@@ -240,7 +267,7 @@ class ShuttingDown(SpeechError):
 
 
 class NoSpace(SpeechError):
-    """The disk that holds uploads is full."""
+    """The disk that holds uploads is full, but for the share MIN_FREE_DISK."""
 
     status = 507
     code = "no_space"

@@ -6,8 +6,9 @@ pass `API_KEY=` through.
 
 from __future__ import annotations
 
+import json
 import re
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import (
     AliasChoices,
@@ -16,7 +17,7 @@ from pydantic import (
     SecretStr,
     ValidationError,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from .languages import LanguageCode
 from .response_format import ResponseFormat
@@ -25,10 +26,30 @@ NEVER = -1.0
 """Value of `ttl` that keeps a model in memory."""
 
 
+ANY_MODEL = "*"
+"""In `allow_models`: clients may have any model of the hub fetched."""
+
+
+def _listed(value: Any) -> Any:
+    """Return the names in a JSON list, or in a line with commas between them."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+Names: TypeAlias = Annotated[list[str], NoDecode, BeforeValidator(_listed)]
+"""Several names in one variable: `a, b` or `["a", "b"]`."""
+
+
 class Settings(BaseSettings):
     """What the shared service needs to know; engines add their own fields.
 
-    `ttl` is in seconds: -1 never unloads a model, 0 unloads it at once after use. Those from
+    `ttl` is in seconds: -1 never unloads a model, 0 unloads it at once after use. `allow_models`
+    are those that clients may have fetched beside the configured ones and the library's own sizes.
+    `upload_timeout` is how many seconds an upload may be behind its lowest rate, `min_free_disk`
+    the share of a disk, 0 to 1, that neither uploads nor clients' models may take. Those from
     `max_no_data_seconds` on are faster-whisper-server's, for its live protocol alone.
     """
 
@@ -62,8 +83,14 @@ class Settings(BaseSettings):
     )
     preload_models: list[str] = []
     model_aliases: dict[str, str] = {}
+    allow_models: Names = []
+    max_model_bytes: int = Field(default=10_000_000_000, ge=1)
+    max_fetch_seconds: float = Field(default=3600.0, gt=0)
 
     max_upload_bytes: int = Field(default=500_000_000, ge=1)
+    max_uploads: int = Field(default=32, ge=1)
+    upload_timeout: float = Field(default=30.0, gt=0)
+    min_free_disk: float = Field(default=0.02, ge=0, lt=1)
     max_audio_seconds: float = Field(default=36_000.0, gt=0)
     max_jobs: int = Field(default=1, ge=1)
     max_queued: int = Field(default=16, ge=0)

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..contract.errors import Unauthorized, UnauthorizedBrowser
-from .refusals import error_response
+from .refusals import error_response, refuse_handshake
 
 KEY_HEADER = "X-Api-Key"
 """Where a key may come besides `Authorization: Bearer`."""
@@ -43,18 +43,10 @@ class BearerAuth:
         error = refusal(
             f"a valid API key is required: Authorization: Bearer <key>, or {KEY_HEADER}: <key>"
         )
-        response = error_response(error)
         if scope["type"] == "websocket":
-            await send(
-                {
-                    "type": "websocket.http.response.start",
-                    "status": response.status_code,
-                    "headers": response.raw_headers,
-                }
-            )
-            await send({"type": "websocket.http.response.body", "body": response.body})
-            return
-        await response(scope, receive, send)
+            await refuse_handshake(send, error)
+        else:
+            await error_response(error)(scope, receive, send)
 
     def _open(self, scope: Scope) -> bool:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))

@@ -1,8 +1,8 @@
 """What routes are given: the service, and those that take speech an intake for their request.
 
-Rules: a full queue refuses before the body is read. What has been received is closed when the
-request ends, however it ends, unless a job has taken it over. What a client waits for is given up
-once it has left.
+Rules: a full queue refuses before the body is read, and only so many are read at a time. What has
+been received is closed when the request ends, however it ends, unless a job has taken it over. What
+a client waits for is given up once it has left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BytesIO
-from typing import Annotated, TypeVar
+from typing import IO, Annotated, TypeVar
 
 from fastapi import Depends
 from pydantic import BaseModel
@@ -29,7 +29,7 @@ from ..work.service import SpeechService
 from .disconnect import unless_client_leaves
 from .forms import SpeakerFields, parse
 from .spellings import nested
-from .upload import Upload, read_form
+from .upload import Limits, Upload, read_form
 
 F = TypeVar("F", bound=BaseModel)
 
@@ -70,8 +70,10 @@ class SpeechIntake:
             QueueFull, InvalidField; and what `read_form` raises.
         """
         self.service.turns.check()
-        limit = self.settings.max_upload_bytes
-        upload, fields = await read_form(self._request, limit, file_fields)
+        settings = self.settings
+        limits = Limits(settings.max_upload_bytes, settings.upload_timeout, settings.min_free_disk)
+        with self.service.uploads.one():
+            upload, fields = await read_form(self._request, limits, file_fields)
         self._received.callback(upload.file.close)
         query = nested(self._request.query_params.multi_items())
         return upload, parse(kind, {**query, **fields})
@@ -85,10 +87,16 @@ class SpeechIntake:
             ClientLeft: nobody is left to answer.
         """
         self.service.turns.check()
-        fetching = asyncio.to_thread(fetch, url, self.settings.max_upload_bytes)
-        recording = MediaFile(await unless_client_leaves(self._request, fetching), track)
+        with self.service.uploads.one():
+            fetching = self._fetch(url)
+            recording = MediaFile(await unless_client_leaves(self._request, fetching), track)
         self._received.callback(recording.close)
         return recording
+
+    async def _fetch(self, url: str) -> IO[bytes]:
+        # In threads of their own: a server that dawdles holds up nobody's transcription.
+        loop, limit = asyncio.get_running_loop(), self.settings.max_upload_bytes
+        return await loop.run_in_executor(self.service.downloads, fetch, url, limit)
 
     async def introduced(self, form: SpeakerFields, options: Options) -> Options:
         """Return the options with the speakers that the form introduces.

@@ -21,6 +21,7 @@ from ..contract.errors import (
     SpeechError,
     TooLarge,
     TooLong,
+    TooSlow,
 )
 
 
@@ -129,6 +130,7 @@ SPEECH_ERRORS = described(
     InvalidRequest,
     EmptyFile,
     ModelNotFound,
+    TooSlow,
     TooLarge,
     TooLong,
     NotAudio,

@@ -10,6 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
+from starlette.types import Send
 
 from ..contract.errors import HttpError, InternalError, SpeechError
 from .disconnect import ClientLeft
@@ -33,6 +34,14 @@ def translated(error: Exception) -> SpeechError:
 def error_response(error: SpeechError) -> Response:
     """Return an error in OpenAI's shape."""
     return JSONResponse(error.as_openai(), error.status, error.headers)
+
+
+async def refuse_handshake(send: Send, error: SpeechError) -> None:
+    """Answer a WebSocket's handshake with an error in that shape, in place of accepting it."""
+    response = error_response(error)
+    start = {"status": response.status_code, "headers": response.raw_headers}
+    await send({"type": "websocket.http.response.start", **start})
+    await send({"type": "websocket.http.response.body", "body": response.body})
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -1,29 +1,104 @@
-"""What the live protocols share: samples that arrive over a WebSocket, and both its directions."""
+"""What the live protocols share: samples that arrive over a WebSocket, and both its directions.
+
+Rules: a connection is counted from its handshake on, and a session from then on as well; those
+beyond are told so in their protocol, and where even too many wait to be told, by the handshake.
+Whoever is connected has to say something in time. A client's leaving is noticed also while
+something else is waited for.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any, Literal
+from contextlib import ExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import InvalidRequest, SpeechError
+from ..contract.errors import InvalidRequest, QueueFull, SpeechError
 from ..work.live import LiveSession
-from .refusals import translated
+from ..work.places import Places
+from .refusals import refuse_handshake, translated
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 END_OF_AUDIO = "END_OF_AUDIO"
 POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
+
+
+GREETING_SECONDS = 10.0
+"""In which a client that speaks first has to do so."""
+_EARLY_MESSAGES = 64
+
+
+class Connections:
+    """ASGI middleware: lets so many WebSockets be open, and refuses the handshakes of others."""
+
+    def __init__(self, app: ASGIApp, places: Places) -> None:
+        self._app = app
+        self._places = places
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "websocket":
+            await self._app(scope, receive, send)
+            return
+        with ExitStack() as held:
+            try:
+                held.enter_context(self._places.one())
+            except QueueFull as error:
+                await refuse_handshake(send, error)
+            else:
+                await self._app(scope, receive, send)
+
+
+class Inbox:
+    """What a client sends, in order, also what it sends while something else is waited for."""
+
+    def __init__(self, websocket: WebSocket) -> None:
+        self._websocket = websocket
+        self._early: deque[Message] = deque()
+
+    async def receive(self) -> Message:
+        """Return the next message."""
+        return self._early.popleft() if self._early else await self._websocket.receive()
+
+    async def meanwhile(self, work: Coroutine[Any, Any, T]) -> T:
+        """Return what `work` returns; cancel it as soon as the client is gone.
+
+        Raises:
+            WebSocketDisconnect: the client has left.
+        """
+        working = asyncio.ensure_future(work)
+        try:
+            while not working.done() and len(self._early) < _EARLY_MESSAGES:
+                await self._listen(working)
+            return await working
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+    async def _listen(self, working: asyncio.Future[T]) -> None:
+        """Keep the next message, unless the work is done before one comes."""
+        receiving = asyncio.ensure_future(self._websocket.receive())
+        await asyncio.wait((working, receiving), return_when=asyncio.FIRST_COMPLETED)
+        receiving.cancel()
+        [message] = await asyncio.gather(receiving, return_exceptions=True)
+        if isinstance(message, BaseException):
+            if not isinstance(message, asyncio.CancelledError):
+                raise message
+            return
+        if message["type"] == "websocket.disconnect":
+            raise WebSocketDisconnect
+        self._early.append(message)
 
 
 def json_object(text: str | None) -> dict[str, Any]:
@@ -81,17 +156,17 @@ class Patience:
         """Begin to wait anew: audio has come."""
         self._until = asyncio.get_running_loop().time() + self._seconds
 
-    async def receive(self, websocket: WebSocket) -> Message | None:
+    async def receive(self, inbox: Inbox) -> Message | None:
         """Return the next message, or None where the client has been idle for too long."""
         try:
             async with asyncio.timeout_at(self._until):
-                return await websocket.receive()
+                return await inbox.receive()
         except TimeoutError:
             return None
 
 
 async def receive_samples(
-    websocket: WebSocket,
+    inbox: Inbox,
     session: LiveSession,
     kind: SampleKind,
     max_seconds: float,
@@ -108,7 +183,7 @@ async def receive_samples(
     waiting = Patience(patience)
     width, rest = _WIDTH[kind], b""
     while session.seconds < max_seconds:
-        message = await waiting.receive(websocket)
+        message = await waiting.receive(inbox)
         if message is None:
             break
         if message["type"] == "websocket.disconnect":

@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any
 
 from starlette.requests import Request
 
-from ..contract.errors import EmptyFile, InvalidField, InvalidRequest, NoSpace, TooLarge
+from ..contract.errors import (
+    EmptyFile,
+    InvalidField,
+    InvalidRequest,
+    NoSpace,
+    TooLarge,
+    TooSlow,
+)
 from .parts import Head, PartReader, Sink, text_of
 from .spellings import nested
 
@@ -30,6 +38,23 @@ _ENVELOPE_BYTES = 8 << 20
 """What boundaries, part headers and the other fields of a form may take beside the file."""
 _SPOOL_BYTES = 1 << 20
 _MAX_PARTS = 200
+LOWEST_BYTES_PER_SECOND = 1_000
+"""A body that comes more slowly has UPLOAD_TIMEOUT, and then no longer a place among those read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a body may take.
+
+    Args:
+        max_bytes: of its file.
+        timeout: seconds that it may be behind its lowest rate.
+        min_free_disk: share of the disk that has to stay free, 0 to 1.
+    """
+
+    max_bytes: int
+    timeout: float
+    min_free_disk: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +70,13 @@ class Upload:
 
 
 async def read_form(
-    request: Request, max_upload_bytes: int, file_fields: tuple[str, ...] = ("file",)
+    request: Request, limits: Limits, file_fields: tuple[str, ...] = ("file",)
 ) -> tuple[Upload, dict[str, Any]]:
     """Read a multipart body into its one file and its other fields.
 
     Args:
         request: its body must be unread.
-        max_upload_bytes: limit on the file.
+        limits: of the body.
         file_fields: names under which the file may come; the first of them wins.
     Returns:
         The upload and the fields, as `nested` has them.
@@ -60,17 +85,18 @@ async def read_form(
         EmptyFile: no bytes in the file.
         InvalidField: no file, more than one, or a field that is too long.
         InvalidRequest: no multipart body.
+        TooSlow: it came at less than the lowest rate for too long.
         NoSpace: the disk is full; what was written is gone.
         ClientDisconnect: the client has left.
     """
     content_type = request.headers.get("content-type", "")
-    arriving = _bounded(request, max_upload_bytes)
+    arriving = _bounded(request, limits)
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         async for _ in arriving:
             pass
         raise _missing(file_fields[0], "send it in a multipart/form-data body")
     with ExitStack() as held:
-        body = _Body(file_fields, held)
+        body = _Body(file_fields, held, limits.min_free_disk)
         reader = PartReader(content_type, body.begin)
         async for data in arriving:
             reader.feed(data)
@@ -80,8 +106,8 @@ async def read_form(
         upload = body.upload()
         if not upload.size:
             raise EmptyFile("the file is empty", file_fields[0])
-        if upload.size > max_upload_bytes:
-            raise _too_large(max_upload_bytes)
+        if upload.size > limits.max_bytes:
+            raise _too_large(limits.max_bytes)
         fields = nested((name, text_of(value)) for name, value in body.fields)
         for file in body.files:
             if file.data is not upload.file:
@@ -91,20 +117,61 @@ async def read_form(
         return upload, fields
 
 
-async def _bounded(request: Request, max_upload_bytes: int) -> AsyncIterator[bytes]:
+async def _bounded(request: Request, limits: Limits) -> AsyncIterator[bytes]:
     """Yield a body that is not too large: refused at once where its length is declared."""
-    limit = max_upload_bytes + _ENVELOPE_BYTES
+    limit = limits.max_bytes + _ENVELOPE_BYTES
     declared = request.headers.get("content-length", "")
     received = int(declared) if declared.isdecimal() else 0
     if received <= limit:
+        if received > _SPOOL_BYTES:
+            _check_room(received, limits.min_free_disk)
         received = 0
-        async for data in request.stream():
+        async for data in _in_time(request, limits.timeout):
             received += len(data)
             if received > limit:
                 break
             yield data
     if received > limit:
-        raise _too_large(max_upload_bytes)
+        raise _too_large(limits.max_bytes)
+
+
+async def _in_time(request: Request, most_seconds: float) -> AsyncIterator[bytes]:
+    """Yield a body as long as it comes at its lowest rate.
+
+    Each byte buys a fraction of a second, and nobody has more than `most_seconds` in hand: a
+    pause is forgiven, a byte a minute is not.
+    """
+    stream, clock = request.stream(), asyncio.get_running_loop().time
+    patience = most_seconds
+    while True:
+        asked = clock()
+        try:
+            async with asyncio.timeout(patience):
+                data = await anext(stream, None)
+        except TimeoutError as error:
+            raise TooSlow(
+                f"the body comes at less than {LOWEST_BYTES_PER_SECOND} bytes per second; send it "
+                "over a better network, or let the operator raise UPLOAD_TIMEOUT"
+            ) from error
+        if data is None:
+            return
+        earned = len(data) / LOWEST_BYTES_PER_SECOND
+        patience = min(most_seconds, patience - (clock() - asked) + earned)
+        yield data
+
+
+def _check_room(size: int, min_free: float) -> None:
+    """Raise `NoSpace` where so many bytes more would leave too little of the uploads' disk."""
+    disk = shutil.disk_usage(gettempdir())
+    if disk.free - size < min_free * disk.total:
+        raise _no_space(f"{min_free:.0%} of its disk stay free")
+
+
+def _no_space(reason: str) -> NoSpace:
+    return NoSpace(
+        f"the server has no room for this upload ({reason}): try a smaller file, or let the "
+        "operator make room, or lower MIN_FREE_DISK"
+    )
 
 
 @dataclass(slots=True)
@@ -125,11 +192,12 @@ class _File:
 class _Body:
     """The parts of one body."""
 
-    def __init__(self, file_fields: tuple[str, ...], held: ExitStack) -> None:
+    def __init__(self, file_fields: tuple[str, ...], held: ExitStack, min_free_disk: float) -> None:
         self.files: list[_File] = []
         self.fields: list[tuple[str, bytearray]] = []
         self._names = file_fields
         self._held = held
+        self._min_free = min_free_disk
         self._strangers: list[str] = []
 
     def begin(self, head: Head) -> Sink:
@@ -177,15 +245,14 @@ class _Body:
             file.pending.clear()
             try:
                 if file.size > _SPOOL_BYTES and data:
+                    _check_room(len(data), self._min_free)
                     await asyncio.to_thread(file.data.write, data)
                 else:
                     file.data.write(data)
             except OSError as error:
                 if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                     raise
-                raise NoSpace(
-                    "the server has no room for this upload; try a smaller file"
-                ) from error
+                raise _no_space("its disk is full") from error
 
     def upload(self) -> Upload:
         """Return the recording.

@@ -21,7 +21,7 @@ from ..http import formats
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import converse, orderly, receive_samples
+from ..http.sockets import Inbox, converse, orderly, receive_samples
 from ..http.spellings import Form, nested
 from ..media.utterances import Pace
 from ..work.live import Failed, Heard, LiveSession
@@ -45,13 +45,14 @@ async def transcriptions(websocket: WebSocket, service: Service) -> None:
     await websocket.accept(chosen_protocol(websocket))
     async with orderly(websocket, lambda error: json.dumps(error.as_openai())):
         query = parse(LiveQuery, nested(websocket.query_params.multi_items()))
-        with service.live_session():
-            await service.provide(query.model)
-            await _faster_whisper_server(websocket, service, query)
+        with service.live_sessions.one():
+            inbox = Inbox(websocket)
+            await inbox.meanwhile(service.provide(query.model))
+            await _faster_whisper_server(websocket, inbox, service, query)
 
 
 async def _faster_whisper_server(
-    websocket: WebSocket, service: SpeechService, query: LiveQuery
+    websocket: WebSocket, inbox: Inbox, service: SpeechService, query: LiveQuery
 ) -> None:
     """Serve a client until it stops sending, which is how its kind says that it is done."""
     settings = service.settings
@@ -84,7 +85,7 @@ async def _faster_whisper_server(
         await websocket.close()
 
     limits = settings.max_audio_seconds, settings.max_no_data_seconds
-    await converse(receive_samples(websocket, session, "int16", *limits), send())
+    await converse(receive_samples(inbox, session, "int16", *limits), send())
 
 
 def _written(transcript: Transcript, response_format: ResponseFormat) -> str:

@@ -7,10 +7,18 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from ..contract.engine import ModelCard
-from ..contract.errors import Conflict, InvalidField, ModelNotFound, ModelUnavailable
+from ..contract.errors import (
+    Conflict,
+    InvalidField,
+    ModelNotFound,
+    ModelUnavailable,
+    QueueFull,
+)
+from ..http.disconnect import unless_client_leaves
 from ..http.intake import Service
 from ..http.openapi import described
 from ..http.refusals import translated
@@ -67,14 +75,14 @@ async def loaded_models(service: Service) -> dict[str, list[str]]:
     summary="Load a model",
     status_code=201,
     response_class=Response,
-    responses=described(ModelNotFound, Conflict, InvalidField, ModelUnavailable),
+    responses=described(ModelNotFound, Conflict, InvalidField, QueueFull, ModelUnavailable),
 )
-async def load_model(model: Name, service: Service) -> Response:
+async def load_model(model: Name, request: Request, service: Service) -> Response:
     """Load a model into memory and return when it is there; 409 if it was already."""
     name = await service.resolve(model)
     if name in service.models.loaded:
         raise Conflict(f"the model {name!r} is loaded already")
-    (await service.models.acquire(name)).release()
+    (await unless_client_leaves(request, service.acquire(name))).release()
     return Response(status_code=201)
 
 
@@ -106,18 +114,19 @@ async def unload_model(model: Name, service: Service) -> Response:
                 },
             },
         },
-        **described(ModelNotFound, InvalidField, ModelUnavailable),
+        **described(ModelNotFound, InvalidField, QueueFull, ModelUnavailable),
     },
 )
-async def pull_model(model: Name, service: Service, stream: bool = False) -> Response:
-    """Fetch a model from the hub so that it can be loaded later."""
+async def pull_model(
+    model: Name, request: Request, service: Service, stream: bool = False
+) -> Response:
+    """Fetch a model from the hub so that it can be loaded later; ends if the client leaves."""
     name = await service.resolve(model)
     if stream:
         return StreamingResponse(_progress(service, name), media_type="text/event-stream")
-    if await asyncio.to_thread(service.engine.is_local, name):
-        return PlainTextResponse("Model already exists")
-    await asyncio.to_thread(service.engine.fetch, name, lambda done, total: None)
-    return PlainTextResponse("Model downloaded", 201)
+    if await unless_client_leaves(request, service.fetched(name)):
+        return PlainTextResponse("Model downloaded", 201)
+    return PlainTextResponse("Model already exists")
 
 
 async def _progress(service: SpeechService, name: str) -> AsyncIterator[bytes]:
@@ -128,14 +137,17 @@ async def _progress(service: SpeechService, name: str) -> AsyncIterator[bytes]:
         nonlocal reached
         reached = (done, total)
 
-    fetching = asyncio.ensure_future(asyncio.to_thread(service.engine.fetch, name, report))
-    while not (await asyncio.wait((fetching,), timeout=0.5))[0]:
-        yield event({"status": "downloading", "completed": reached[0], "total": reached[1]})
-    error = fetching.exception()
-    if isinstance(error, Exception):
-        yield event(translated(error).as_openai())
-    else:
-        yield event({"status": "success"})
+    fetching = asyncio.ensure_future(service.fetched(name, report))
+    try:
+        while not (await asyncio.wait((fetching,), timeout=0.5))[0]:
+            yield event({"status": "downloading", "completed": reached[0], "total": reached[1]})
+        error = fetching.exception()
+        if isinstance(error, Exception):
+            yield event(translated(error).as_openai())
+        else:
+            yield event({"status": "success"})
+    finally:
+        fetching.cancel()
 
 
 def _model(identifier: str, card: ModelCard) -> dict[str, Any]:

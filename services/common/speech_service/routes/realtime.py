@@ -31,7 +31,7 @@ from ..contract.transcript import Options, Transcript
 from ..http import formats
 from ..http.forms import parse
 from ..http.intake import Service
-from ..http.sockets import Patience, converse, json_object, orderly
+from ..http.sockets import Inbox, Patience, converse, json_object, orderly
 from ..http.spellings import Form, FreeText
 from ..media.streams import Encoding, StreamDecoder
 from ..media.utterances import Pace
@@ -161,7 +161,7 @@ async def realtime(websocket: WebSocket, service: Service) -> None:
     offered = websocket.scope.get("subprotocols", [])
     await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
     async with orderly(websocket, lambda error: _event("error", error=_details(error))):
-        with service.live_session():
+        with service.live_sessions.one():
             await _Conversation(websocket, service).run()
 
 
@@ -170,6 +170,7 @@ class _Conversation:
 
     def __init__(self, websocket: WebSocket, service: SpeechService) -> None:
         self._websocket = websocket
+        self._inbox = Inbox(websocket)
         self._service = service
         self._id = _new("sess")
         self._input: dict[str, Any] = {
@@ -192,15 +193,19 @@ class _Conversation:
 
     async def run(self) -> None:
         """Serve the client until it leaves, its patience or its time ends."""
-        await self._service.provide(self._wanted.transcription.model)
+        await self._provide(self._wanted)
         await self._send("session.created", session=self._description())
         await converse(self._receive(), self._report())
+
+    async def _provide(self, wanted: SessionInput) -> None:
+        """Return once the model is here; it is fetched for as long as the client waits."""
+        await self._inbox.meanwhile(self._service.provide(wanted.transcription.model))
 
     async def _receive(self) -> bool:
         settings = self._service.settings
         waiting = Patience(settings.max_idle_seconds)
         while (heard := self._session.seconds) < settings.max_audio_seconds:
-            message = await waiting.receive(self._websocket)
+            message = await waiting.receive(self._inbox)
             if message is None:
                 seconds = settings.max_idle_seconds
                 await self._fail(SessionExpired(f"no audio came for {seconds:g} seconds"))
@@ -249,7 +254,7 @@ class _Conversation:
             raise InvalidField("session does not have the shape of a session", "session") from error
         checked = parse(SessionInput, wanted)
         encoding = checked.format.encoding
-        await self._service.provide(checked.transcription.model)
+        await self._provide(checked)
         if encoding != self._wanted.format.encoding:
             self._decoder = StreamDecoder(encoding)
         self._input, self._wanted = wanted, checked

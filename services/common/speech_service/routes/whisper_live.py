@@ -10,19 +10,22 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import QueueFull, SpeechError
+from ..contract.errors import InvalidRequest, QueueFull, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Segment, Task
 from ..http.auth import chosen_protocol
 from ..http.forms import parse
 from ..http.intake import Service
 from ..http.sockets import (
+    GREETING_SECONDS,
+    Inbox,
     Patience,
     SampleKind,
     converse,
@@ -59,12 +62,24 @@ async def whisper_live(websocket: WebSocket, service: Service) -> None:
     await websocket.accept(chosen_protocol(websocket))
     uid: Any = ""
     async with orderly(websocket, lambda error: _status(uid, error)):
-        patience = Patience(service.settings.max_idle_seconds)
-        fields = _fields(await patience.receive(websocket))
-        uid = fields.get("uid")
-        greeting = parse(Greeting, fields)
-        with service.live_session():
-            await _WhisperLive(websocket, service, uid, greeting).run()
+        with ExitStack() as held:
+            full = _refused(held, service)
+            inbox = Inbox(websocket)
+            fields = _fields(await Patience(GREETING_SECONDS).receive(inbox))
+            uid = fields.get("uid")
+            if full:
+                raise full
+            greeting = parse(Greeting, fields)
+            await _WhisperLive(websocket, inbox, service, uid, greeting).run()
+
+
+def _refused(held: ExitStack, service: SpeechService) -> QueueFull | None:
+    """Take a place for a session; why there is none is told once the client has said its name."""
+    try:
+        held.enter_context(service.live_sessions.one())
+    except QueueFull as error:
+        return error
+    return None
 
 
 def _status(uid: Any, error: SpeechError) -> str:
@@ -78,12 +93,14 @@ def _fields(message: Message | None) -> dict[str, Any]:
     """Return the fields of a greeting.
 
     Raises:
-        InvalidRequest: it is no JSON object, or none came.
+        InvalidRequest: it is no JSON object, or none came in time.
         WebSocketDisconnect: the client has left.
     """
-    if message is not None and message["type"] == "websocket.disconnect":
+    if message is None:
+        raise InvalidRequest(f"no greeting came within {GREETING_SECONDS:g} seconds")
+    if message["type"] == "websocket.disconnect":
         raise WebSocketDisconnect
-    text, data = (message or {}).get("text"), (message or {}).get("bytes")
+    text, data = message.get("text"), message.get("bytes")
     return json_object(data.decode(errors="replace") if text is None and data else text)
 
 
@@ -91,9 +108,15 @@ class _WhisperLive:
     """One WhisperLive client."""
 
     def __init__(
-        self, websocket: WebSocket, service: SpeechService, uid: Any, greeting: Greeting
+        self,
+        websocket: WebSocket,
+        inbox: Inbox,
+        service: SpeechService,
+        uid: Any,
+        greeting: Greeting,
     ) -> None:
         self._websocket = websocket
+        self._inbox = inbox
         self._service = service
         self._uid = uid
         self._greeting = greeting
@@ -112,7 +135,7 @@ class _WhisperLive:
         session = LiveSession(service, await self._model(), options, Pace(interim=1.0))
         await self._send({"message": "SERVER_READY", "backend": "faster_whisper"})
         limits = service.settings.max_audio_seconds, service.settings.max_idle_seconds
-        receiving = receive_samples(self._websocket, session, greeting.audio_format, *limits)
+        receiving = receive_samples(self._inbox, session, greeting.audio_format, *limits)
         await converse(receiving, self._report(session))
 
     async def _report(self, session: LiveSession) -> None:

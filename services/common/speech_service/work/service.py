@@ -1,6 +1,8 @@
 """The heart of a speech service: from an open file to segments, a few jobs at a time.
 
-The event loop only ever waits; probing, loading and decoding run in threads.
+The event loop only ever waits; probing, loading and decoding run in threads. What waits for others
+(the hub, an address, a client) takes none of those: it has its own places, its own limit, and
+nobody's turn.
 """
 
 from __future__ import annotations
@@ -8,24 +10,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from ..contract.engine import Engine
+from ..contract.engine import WORKER_THREADS, Engine, Reached
 from ..contract.errors import ModelUnavailable, QueueFull, ShuttingDown, SpeechError
 from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript
 from ..media.audio import Recording
+from .fetching import Fetches
 from .job import Job
 from .metrics import Metrics
-from .models import ModelPool
+from .models import Lease, ModelPool
+from .places import Places
 from .turns import Turns
 
 log = logging.getLogger(__name__)
 
 _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
+_UPLOAD_SECONDS = 10.0
+_SESSION_SECONDS = 60.0
+"""What an upload and a live session are expected to take, for those who find no place."""
 
 
 @dataclass(slots=True)
@@ -54,11 +61,24 @@ class SpeechService:
             self.metrics.model_load,
             lambda model: getattr(model, "worn_out", False),
         )
+        # Those whom `turns` would let run or wait, and the service itself.
+        waiting = settings.max_queued + settings.jobs + 1
+        self.fetches = Fetches(self._fetch, settings.max_fetch_seconds, waiting)
+        self.uploads = Places(
+            settings.max_uploads, "uploads are being read", "MAX_UPLOADS", _UPLOAD_SECONDS
+        )
+        live = settings.max_live_sessions
+        self.live_sessions = Places(
+            live, "live sessions are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
+        )
+        self.live_connections = Places(
+            2 * live + 8, "live connections are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
+        )
+        self.downloads = ThreadPoolExecutor(settings.max_uploads, WORKER_THREADS)
         self.metrics.queued.set_function(lambda: self.turns.waiting)
         self.metrics.running.set_function(lambda: self.turns.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))
-        self.metrics.live_sessions.set_function(lambda: self.live_sessions)
-        self.live_sessions = 0
+        self.metrics.live_sessions.set_function(lambda: self.live_sessions.taken)
         self.readiness = Readiness()
         self.closing = False
         self._stopping = threading.Event()
@@ -75,21 +95,8 @@ class SpeechService:
         if self._preparing:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
-
-    @contextmanager
-    def live_session(self) -> Iterator[None]:
-        """Count a live session while it lasts.
-
-        Raises:
-            QueueFull: MAX_LIVE_SESSIONS are open already.
-        """
-        if self.live_sessions >= self.settings.max_live_sessions:
-            raise QueueFull(f"{self.live_sessions} live sessions are open already", 60.0)
-        self.live_sessions += 1
-        try:
-            yield
-        finally:
-            self.live_sessions -= 1
+        await self.fetches.close()
+        self.downloads.shutdown(wait=False, cancel_futures=True)
 
     async def resolve(self, model: str | None) -> str:
         """Return the canonical name of the model a client asked for.
@@ -107,11 +114,42 @@ class SpeechService:
 
         Raises:
             ModelNotFound, ModelUnavailable: it cannot be had.
+            QueueFull: too many wait for models.
+        Cancellation: ends the fetch, unless somebody else waits for it.
         """
         name = await self.resolve(model)
         if name != self.engine.default_model:
-            await asyncio.to_thread(self.engine.fetch, name, lambda done, total: None)
+            await self.fetched(name)
         return name
+
+    async def fetched(self, name: str, progress: Reached = lambda done, total: None) -> bool:
+        """Return once the model of a canonical name is on this machine; errors as `provide`.
+
+        Returns:
+            Whether it had to be fetched.
+        """
+        if await asyncio.to_thread(self.engine.is_local, name):
+            return False
+        await self.fetches.wait_for(name, progress)
+        return True
+
+    async def acquire(self, name: str) -> Lease[Any]:
+        """Claim the model of a canonical name, fetching and loading it if need be.
+
+        Raises:
+            ModelNotFound, ModelUnavailable: it cannot be had.
+            QueueFull: too many wait for models.
+        """
+        await self._present(name)
+        return await self.models.acquire(name)
+
+    async def _present(self, name: str) -> None:
+        """Return once a model can be loaded, or has been."""
+        if name not in self.models.loaded:
+            await self.fetched(name)
+
+    async def _fetch(self, name: str, progress: Reached) -> None:
+        await self.engine.fetch(name, progress)
 
     async def submit(self, recording: Recording, model: str | None, options: Options) -> Job:
         """Queue a transcription and return once it runs.
@@ -132,6 +170,8 @@ class SpeechService:
             self.turns.check()
             name = await self.resolve(model)
             await asyncio.to_thread(recording.probe, limit)
+            # Before the turn: who waits for the hub keeps nobody from transcribing.
+            await self._present(name)
             turn = await self.turns.take()
             held.callback(turn.release)
             lease = await self.models.acquire(name)
@@ -172,12 +212,13 @@ class SpeechService:
     async def _preload_one(self, name: str | None) -> bool:
         """Load one model and let its idle clock start; False if it is worth trying again."""
         try:
-            (await self.models.acquire(await self.resolve(name))).release()
+            (await self.acquire(await self.resolve(name))).release()
         except SpeechError as error:
             log.error("model cannot be loaded: %s", error.message)
             self.readiness = Readiness(False, error.message)
             # What does not exist will not appear; ask the operator, not the hub.
-            return False if isinstance(error, ModelUnavailable) else await _for_ever()
+            passing = isinstance(error, ModelUnavailable | QueueFull)
+            return False if passing else await _for_ever()
         return True
 
 

@@ -73,9 +73,9 @@ def test_a_name_that_no_model_has_is_refused(engine: Engine) -> None:
         engine.resolve("no-such-model")
 
 
-def test_what_is_here_is_not_fetched(engine: Engine) -> None:
+async def test_what_is_here_is_not_fetched(engine: Engine) -> None:
     steps: list[tuple[int, int]] = []
-    engine.fetch(engine.resolve(None), lambda done, total: steps.append((done, total)))
+    await engine.fetch(engine.resolve(None), lambda done, total: steps.append((done, total)))
     assert steps == []
 
 

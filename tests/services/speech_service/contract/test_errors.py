@@ -16,6 +16,7 @@ from speech_service.contract.errors import (
     ShuttingDown,
     SpeechError,
     TooLarge,
+    TooSlow,
     Unauthorized,
 )
 
@@ -52,7 +53,9 @@ def test_a_full_queue_names_whole_seconds(seconds: float, after: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "error", [TooLarge(""), QueueFull("", 1), ShuttingDown(""), NoSpace("")], ids=lambda e: e.code
+    "error",
+    [TooLarge(""), TooSlow(""), QueueFull("", 1), ShuttingDown(""), NoSpace("")],
+    ids=lambda error: error.code,
 )
 def test_who_leaves_a_body_unread_closes_the_connection(error: SpeechError) -> None:
     assert error.headers["Connection"] == "close"
@@ -69,9 +72,10 @@ def test_the_body_is_openais() -> None:
     }
 
 
-def test_a_defect_is_not_sent_again() -> None:
-    error = InternalError()
-    assert (error.status, error.headers) == (500, {"X-Should-Retry": "false"})
+@pytest.mark.parametrize(("error", "status"), [(InternalError(), 500), (TooSlow(""), 408)])
+def test_a_defect_or_a_slow_body_is_not_sent_again(error: SpeechError, status: int) -> None:
+    assert retried(error.status)
+    assert (error.status, error.headers["X-Should-Retry"]) == (status, "false")
 
 
 def test_other_failures_say_nothing_of_headers() -> None:

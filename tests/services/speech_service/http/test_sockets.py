@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from speech_service.contract.errors import InvalidField, QueueFull, SpeechError
-from speech_service.http.sockets import SampleKind, converse, orderly, receive_samples, refuse
+from speech_service.http.sockets import (
+    Inbox,
+    SampleKind,
+    converse,
+    orderly,
+    receive_samples,
+    refuse,
+)
 from speech_service.work.live import LiveSession
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -59,7 +66,7 @@ async def heard(
 ) -> tuple[bool, Session]:
     session = Session()
     there = await receive_samples(
-        cast("WebSocket", socket), cast("LiveSession", session), kind, limit, patience
+        Inbox(cast("WebSocket", socket)), cast("LiveSession", session), kind, limit, patience
     )
     return there, session
 

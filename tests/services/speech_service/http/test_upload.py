@@ -14,11 +14,15 @@ from speech_service.contract.errors import (
     NoSpace,
     TooLarge,
 )
-from speech_service.http.upload import Upload, read_form
+from speech_service.http.upload import Limits, Upload, read_form
 from starlette.requests import Request
 from starlette.types import Message
 
 LIMIT = 1000
+
+
+def limits(max_bytes: int) -> Limits:
+    return Limits(max_bytes, timeout=30.0, min_free_disk=0.0)
 
 
 def part(name: str, value: str, filename: str | None = None) -> str:
@@ -58,7 +62,7 @@ def request(
 
 
 async def read(*parts: str, **how: Any) -> tuple[Upload, dict[str, Any]]:
-    upload, fields = await read_form(request(*parts, **how), LIMIT, ("file", "audio_file"))
+    upload, fields = await read_form(request(*parts, **how), limits(LIMIT), ("file", "audio_file"))
     upload.file.close()
     return upload, fields
 
@@ -67,7 +71,7 @@ FILE = part("file", "speech", "a.wav")
 
 
 async def test_the_file_and_its_name_are_kept_apart_from_the_fields() -> None:
-    upload, fields = await read_form(request(FILE, part("model", "base"), blocks=7), LIMIT)
+    upload, fields = await read_form(request(FILE, part("model", "base"), blocks=7), limits(LIMIT))
     with upload.file as file:
         assert file.read() == b"speech"
     assert (upload.filename, upload.size, fields) == ("a.wav", 6, {"model": "base"})
@@ -105,7 +109,7 @@ async def test_a_recording_is_a_recording_however_it_is_wrapped(
     recording = raw(disposition, "speech", "Content-Type: audio/wav")
     for blocks in (1, 3, 1000):
         whole = request(part("model", "x"), recording, blocks=blocks, before=before, end=end)
-        upload, fields = await read_form(whole, LIMIT, ("file", "audio_file"))
+        upload, fields = await read_form(whole, limits(LIMIT), ("file", "audio_file"))
         with upload.file as file:
             data = file.read()
         assert data == b"speech"
@@ -143,22 +147,22 @@ async def test_a_part_that_is_nothing_is_refused() -> None:
 async def test_what_is_too_long_for_a_field_says_where_the_recording_belongs() -> None:
     long = "x" * ((4 << 20) + 1)
     with pytest.raises(InvalidField, match="'prompt' is longer .* expected in 'file'") as refused:
-        await read_form(request(FILE, part("prompt", long)), 3 << 20)
+        await read_form(request(FILE, part("prompt", long)), limits(3 << 20))
     assert refused.value.param == "prompt"
 
 
 async def test_a_large_file_that_nobody_asked_for_is_left_out() -> None:
     long = part("cover", "x" * (5 << 20), "cover.png")
-    upload, fields = await read_form(request(FILE, long, blocks=9), 3 << 20)
+    upload, fields = await read_form(request(FILE, long, blocks=9), limits(3 << 20))
     upload.file.close()
     assert (upload.size, fields) == (6, {"cover": ""})
     with pytest.raises(InvalidField, match="is missing; there is a file in 'cover'"):
-        await read_form(request(long), 3 << 20)
+        await read_form(request(long), limits(3 << 20))
 
 
 async def test_a_large_recording_is_kept_whole() -> None:
     long = "0123456789abcdef" * (1 << 17)
-    upload, _ = await read_form(request(part("file", long, "a.wav"), blocks=50), 3 << 20)
+    upload, _ = await read_form(request(part("file", long, "a.wav"), blocks=50), limits(3 << 20))
     with upload.file as file:
         assert file.read().decode() == long
 

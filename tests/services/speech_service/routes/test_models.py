@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Callable
 
 import httpx
+from speech_service.contract.engine import Reached
 
 from ... import media
 from ...harness import FakeEngine, serve, wait_until
@@ -59,9 +60,9 @@ def test_pulling_tells_what_it_did() -> None:
 
 def test_a_long_download_tells_how_far_it_is() -> None:
     class Slow(FakeEngine):
-        def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+        async def fetch(self, model: str, progress: Reached) -> None:
             progress(1024, 4096)
-            assert allowed.wait(20)
+            assert await asyncio.to_thread(allowed.wait, 20)
 
     allowed = threading.Event()
     with (
@@ -77,7 +78,7 @@ def test_a_long_download_tells_how_far_it_is() -> None:
 
 def test_a_download_that_is_needed_is_told_from_one_that_is_not() -> None:
     class Fetching(FakeEngine):
-        def fetch(self, model: str, progress: Callable[[int, int], None]) -> None:
+        async def fetch(self, model: str, progress: Reached) -> None:
             progress(1, 1)
 
     with serve(Fetching()) as http:

@@ -118,11 +118,11 @@ async def test_a_service_that_ends_takes_nothing_more() -> None:
 
 async def test_live_sessions_are_counted_and_limited() -> None:
     async with serving(max_live_sessions=1) as service:
-        with service.live_session():
-            with pytest.raises(QueueFull), service.live_session():
+        with service.live_sessions.one():
+            with pytest.raises(QueueFull), service.live_sessions.one():
                 raise AssertionError("there is no room")
-            assert service.live_sessions == 1
-        assert service.live_sessions == 0
+            assert service.live_sessions.taken == 1
+        assert service.live_sessions.taken == 0
 
 
 async def test_a_model_that_may_appear_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

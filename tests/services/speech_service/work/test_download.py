@@ -1,0 +1,144 @@
+"""A repository of a hub on the loopback, downloaded by a process that can be ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from speech_service.contract.errors import (
+    InternalError,
+    ModelNotAllowed,
+    ModelNotFound,
+    ModelUnavailable,
+)
+from speech_service.work.download import Download, download
+
+from ...fake_hub import FakeHub, serving
+
+TOKEN = "hf_" + "Secret" * 5
+FILES = {"config.json": b"{}", "tokenizer.json": b"[]", "model.bin": bytes(300_000)}
+WANTED = Download(
+    "org/small", ["*.json", "model.bin"], ["config.json", "tokenizer.json", "model.bin"], False
+)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub with one model; the service's own environment holds a token."""
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for name, content in {**FILES, "README.md": b"large"}.items():
+        (folder / name).write_bytes(content)
+    with serving(FakeHub({"org/small": folder}, accepted={TOKEN: set()})) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.address)
+        monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
+        monkeypatch.setenv("HF_TOKEN", TOKEN)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        yield hub
+
+
+def silent(done: int, total: int) -> None:
+    """Hear of a download, and do nothing."""
+
+
+def children() -> set[int]:
+    """The processes that this one has started and that have not ended."""
+    found = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text().split()}
+    return found
+
+
+async def test_what_makes_it_a_model_comes_last_and_progress_counts_all_files(
+    hub: FakeHub, tmp_path: Path
+) -> None:
+    told: list[tuple[int, int]] = []
+    await download(WANTED, lambda done, total: told.append((done, total)))
+    assert hub.downloads()[-1] == "model.bin"
+    assert set(hub.downloads()) == set(FILES)
+    size = sum(map(len, FILES.values()))
+    assert told[-1] == (size, size)
+    [weights] = (tmp_path / "cache").rglob("snapshots/*/model.bin")
+    assert weights.stat().st_size == 300_000
+
+
+@pytest.mark.parametrize("token", [False, TOKEN])
+async def test_the_operators_token_is_sent_only_where_it_is_said(
+    token: str | bool, hub: FakeHub
+) -> None:
+    await download(replace(WANTED, token=token), silent)
+    assert (TOKEN in hub.tokens) is (token == TOKEN)
+
+
+async def test_what_is_too_large_is_refused_before_it_is_downloaded(hub: FakeHub) -> None:
+    with pytest.raises(ModelNotAllowed, match="MAX_MODEL_BYTES") as refusal:
+        await download(replace(WANTED, max_bytes=300_003), silent)
+    assert (refusal.value.code, refusal.value.status) == ("model_too_large", 404)
+    assert hub.downloads() == []
+    await download(replace(WANTED, max_bytes=300_004), silent)
+
+
+async def test_what_is_larger_than_the_hub_says_is_ended_on_its_way(hub: FakeHub) -> None:
+    hub.sizes = dict.fromkeys(FILES, 1)
+    with pytest.raises(ModelNotAllowed, match="MAX_MODEL_BYTES"):
+        await download(replace(WANTED, max_bytes=1000), silent)
+
+
+async def test_a_share_of_the_disk_stays_free(hub: FakeHub) -> None:
+    with pytest.raises(ModelUnavailable, match="MIN_FREE_DISK") as refusal:
+        await download(replace(WANTED, min_free=0.9999), silent)
+    assert refusal.value.code == "no_space"
+    assert hub.downloads() == []
+
+
+async def test_a_repository_that_lacks_a_needed_file_is_not_downloaded(hub: FakeHub) -> None:
+    (hub.repositories["org/small"] / "tokenizer.json").unlink()
+    with pytest.raises(ModelNotFound, match=r"tokenizer\.json"):
+        await download(WANTED, silent)
+    assert hub.downloads() == []
+
+
+async def test_trouble_with_the_hub_has_its_meaning(hub: FakeHub, tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFound, match="no model org/other"):
+        await download(replace(WANTED, repository="org/other"), silent)
+    hub.broken = True
+    with pytest.raises(ModelUnavailable) as away:
+        await download(WANTED, silent)
+    assert away.value.code == "hub_unreachable"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
+async def test_a_cache_that_cannot_be_written_is_named(hub: FakeHub, tmp_path: Path) -> None:
+    (tmp_path / "cache").mkdir(mode=0o500)
+    with pytest.raises(ModelUnavailable) as refusal:
+        await download(WANTED, silent)
+    assert refusal.value.code == "cache_not_writable"
+
+
+async def test_a_defect_is_no_trouble_with_the_hub(hub: FakeHub) -> None:
+    with pytest.raises(InternalError):
+        await download(replace(WANTED, needed=[]), silent)
+
+
+async def test_a_download_from_a_silent_hub_ends_at_once_when_it_is_given_up(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.setblocking(False)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        before = children()
+        fetching = asyncio.ensure_future(download(WANTED, silent))
+        asked, _ = await asyncio.wait_for(
+            asyncio.get_running_loop().sock_accept(listener), timeout=30
+        )
+        with asked:
+            assert len(children() - before) == 1
+            fetching.cancel()
+            async with asyncio.timeout(2):
+                await asyncio.gather(fetching, return_exceptions=True)
+            assert children() == before
