@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -40,6 +41,7 @@ class FakeHub:
         private: nobody is told anything without a token.
         broken: every answer is 503.
         cuts: every file ends before its announced length.
+        stalls: while it is set, no file comes.
         sizes: what a repository's description says of files, where it is not the truth.
     """
 
@@ -51,6 +53,7 @@ class FakeHub:
     private: bool = False
     broken: bool = False
     cuts: bool = False
+    stalls: Event = field(default_factory=Event)
     sizes: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -174,6 +177,8 @@ class _Conversation(BaseHTTPRequestHandler):
         if not path.is_file():
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": _COMMIT})
             return
+        while self.model.stalls.is_set() and self.command == "GET":
+            time.sleep(0.05)
         content = path.read_bytes()
         headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": _COMMIT}
         cut = content[:-1] if self.model.cuts else content
@@ -186,7 +191,8 @@ class _Conversation(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
-            self.wfile.write(content)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(content)
 
 
 def _etag(content: bytes) -> str:

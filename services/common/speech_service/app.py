@@ -22,8 +22,8 @@ from .routes.docs import add_docs
 from .work.service import SpeechService
 
 _SPARE_THREADS = 8
-"""Beside the workers: probing uploads, loading models, looking up names. Nothing that waits for
-somebody else: what fetches has processes and threads of its own."""
+"""Beside the workers: probing uploads, looking up names, freeing models. Nothing that takes long or
+waits for somebody else: what loads and what fetches has threads and processes of its own."""
 
 
 def create_app(

@@ -8,14 +8,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from faster_whisper_engine.catalog import Catalog
 from faster_whisper_engine.settings import EngineSettings
-from speech_service.contract.errors import ModelNotFound, ModelUnavailable
+from pydantic import SecretStr
+from speech_service.contract.errors import ModelNotAllowed, ModelNotFound, ModelUnavailable
 
 from ..harness import wait_until
 from ..program import program
+
+TOKEN = "hf_" + "Secret" * 5
+
+
+def configured(allowed: str = '["org/listed"]') -> Catalog:
+    """A catalog of an operator who has a token, an alias and a list of further models."""
+    settings: dict[str, Any] = {"allow_models": allowed, "model_aliases": {"own": "org/alias"}}
+    settings |= {"preload_models": ["base"], "max_model_bytes": 1000, "min_free_disk": 0.25}
+    return Catalog(EngineSettings(model="org/own", hf_token=SecretStr(TOKEN), **settings), {})
 
 
 def test_names_of_models(tmp_path: Path) -> None:
@@ -60,6 +71,38 @@ def test_offline_the_default_is_missing_and_a_wish_is_unknown() -> None:
     assert missing.value.code == "model_not_baked"
     with pytest.raises(ModelNotFound, match="HF_HUB_OFFLINE"):
         catalog.download("Systran/faster-whisper-base")
+
+
+OWN = {"org/own", "org/alias", "org/listed", "Systran/faster-whisper-base"}
+
+
+@pytest.mark.parametrize("name", ["org/own", "own", "org/listed", "base"])
+def test_what_the_settings_name_is_fetched_with_the_token_and_without_limits(name: str) -> None:
+    wanted = configured().download(configured().resolve(name))
+    assert wanted and wanted.repository in OWN
+    assert (wanted.token, wanted.max_bytes, wanted.min_free) == (TOKEN, None, 0.0)
+
+
+@pytest.mark.parametrize(("allowed", "name"), [("org/listed", "small"), ("*", "org/other")])
+def test_what_only_a_client_names_is_fetched_without_the_token_and_within_limits(
+    allowed: str, name: str
+) -> None:
+    catalog = configured(allowed)
+    wanted = catalog.download(catalog.resolve(name))
+    assert wanted and wanted.token is False
+    assert (wanted.max_bytes, wanted.min_free) == (1000, 0.25)
+    assert "tokenizer.json" in wanted.needed
+
+
+@pytest.mark.parametrize("name", ["org/other", "org/Own", "systran/faster-whisper-small"])
+def test_what_the_operator_does_not_allow_is_refused_with_the_cure(name: str) -> None:
+    with pytest.raises(ModelNotAllowed, match="ALLOW_MODELS"):
+        configured().download(name)
+
+
+def test_a_model_that_has_gone_since_it_was_fetched_says_so() -> None:
+    with pytest.raises(ModelUnavailable, match="any more"):
+        configured().directory("org/own")
 
 
 def test_a_directory_without_a_model_says_so(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 Rule: OpenAI's clients retry 408, 409, 429 and every 5xx. So whatever would fail again in the same
 way carries another 4xx, overload carries 429 with `Retry-After`, and 503 means "not now". A defect
-is a 500 with `X-Should-Retry: false`, which those clients obey, and so is a 408 of a slow body.
+is a 500 with `X-Should-Retry: false`, which those clients obey; a body that comes too slowly is a
+408 with the same.
 """
 
 from __future__ import annotations

@@ -13,15 +13,20 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Generic, TypeVar
 
+from ..contract.engine import WORKER_THREADS
 from ..contract.errors import Conflict, NotFound
 from ..contract.settings import NEVER
 from ..process.memory import hand_back
 
 M = TypeVar("M")
 log = logging.getLogger(__name__)
+
+LOADS_AT_ONCE = 8
+"""Models that are loaded at the same time, in threads that nothing else needs."""
 
 
 class Lease(Generic[M]):
@@ -72,6 +77,7 @@ class ModelPool(Generic[M]):
         self._observe = observe
         self._worn_out = worn_out
         self._slots: dict[str, _Slot[M]] = {}
+        self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, WORKER_THREADS)
 
     @property
     def loaded(self) -> list[str]:
@@ -139,7 +145,7 @@ class ModelPool(Generic[M]):
 
     def _start_loading(self, name: str) -> _Slot[M]:
         loop = asyncio.get_running_loop()
-        slot = _Slot(loop.run_in_executor(None, self._timed_load, name))
+        slot = _Slot(loop.run_in_executor(self._threads, self._timed_load, name))
         self._slots[name] = slot
         slot.loading.add_done_callback(lambda loading: self._loaded(name, slot))
         return slot

@@ -57,3 +57,26 @@ def test_a_key_does_not_show_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read_environment(Settings)
     assert settings.api_key is not None and settings.api_key.get_secret_value() == "hunter2"
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("written", "names"),
+    [
+        ("*", ["*"]),
+        ('["*"]', ["*"]),
+        ("org/a, org/b", ["org/a", "org/b"]),
+        (' ["org/a", "org/b"]', ["org/a", "org/b"]),
+        ("", []),
+    ],
+)
+def test_names_come_as_json_or_with_commas(
+    written: str, names: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALLOW_MODELS", written)
+    assert read_environment(Settings).allow_models == names
+
+
+def test_names_that_are_neither_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ALLOW_MODELS", '["org/a"')
+    with pytest.raises(BadSettings, match="ALLOW_MODELS"):
+        read_environment(Settings)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import gc
 from typing import Any
@@ -13,6 +14,7 @@ from speech_service.contract.errors import (
     InvalidRequest,
     NoSpace,
     TooLarge,
+    TooSlow,
 )
 from speech_service.http.upload import Limits, Upload, read_form
 from starlette.requests import Request
@@ -218,3 +220,47 @@ async def test_a_full_disk_is_told_from_a_broken_one(
     monkeypatch.setattr("speech_service.http.upload.SpooledTemporaryFile.write", write)
     with pytest.raises(raised):
         await read(FILE)
+
+
+async def slowly(*pauses: float, size: int = 100) -> None:
+    """Read a body, of which nothing is kept, whose blocks come after such pauses."""
+    waits = iter(pauses)
+
+    async def receive() -> Message:
+        pause = next(waits, None)
+        if pause is None:
+            return {"type": "http.request", "body": b"", "more_body": False}
+        await asyncio.sleep(pause)
+        return {"type": "http.request", "body": bytes(size), "more_body": True}
+
+    kind = (b"content-type", b"application/octet-stream")
+    slow = Request({"type": "http", "method": "POST", "headers": [kind]}, receive)
+    with pytest.raises(InvalidField, match="missing"):
+        await read_form(slow, Limits(1 << 30, timeout=0.1, min_free_disk=0.0))
+
+
+async def test_a_body_that_keeps_its_lowest_rate_may_pause() -> None:
+    # 100 bytes buy a tenth of a second, and nobody has more than a tenth in hand.
+    await slowly(*[0.05] * 10)
+
+
+@pytest.mark.parametrize(("pauses", "size"), [((0.3,), 100), ((0.0, 0.3), 1_000_000)])
+async def test_a_body_that_falls_behind_is_given_up(pauses: tuple[float, ...], size: int) -> None:
+    with pytest.raises(TooSlow, match="UPLOAD_TIMEOUT"):
+        await slowly(*pauses, size=size)
+
+
+async def test_bytes_that_only_drip_are_given_up() -> None:
+    with pytest.raises(TooSlow):
+        await slowly(*[0.03] * 20, size=1)
+
+
+async def test_what_would_fill_the_disk_is_refused_whether_or_not_its_length_is_declared() -> None:
+    long = part("file", "x" * (2 << 20), "a.wav")
+    full = Limits(3 << 20, timeout=30.0, min_free_disk=0.9999)
+    for declared in (None, 3 << 20):
+        with pytest.raises(NoSpace, match="MIN_FREE_DISK"):
+            await read_form(request(long, blocks=9, declared=declared), full)
+    upload, _ = await read_form(request(FILE), full)
+    with upload.file:
+        assert upload.size, "what stays in memory takes no disk"
