@@ -59,7 +59,8 @@ async def one_model(model: Name, service: Service) -> dict[str, Any]:
     card = next((card for card in cards if card.id == name), None)
     if card is None:
         raise ModelNotFound(
-            f"the model {model!r} is not on this machine; POST /api/pull/{name} fetches it"
+            f"the model {model!r} is not on this machine; POST /api/pull/{name} fetches it, "
+            "where ALLOW_MODELS lets it"
         )
     return _model(model, card)
 

@@ -77,7 +77,7 @@ class ModelPool(Generic[M]):
         self._observe = observe
         self._worn_out = worn_out
         self._slots: dict[str, _Slot[M]] = {}
-        self._threads = ThreadPoolExecutor(LOADS_AT_ONCE, WORKER_THREADS)
+        self._threads = _threads()
 
     @property
     def loaded(self) -> list[str]:
@@ -131,6 +131,11 @@ class ModelPool(Generic[M]):
         if slot.users:
             raise Conflict(f"the model {name!r} is in use; try again when it is idle")
         await self._drop(name, slot)
+
+    def close(self) -> None:
+        """Let threads end that have nothing to load; whoever still needs a model gets another."""
+        idle, self._threads = self._threads, _threads()
+        idle.shutdown(wait=False)
 
     def _usable(self, name: str) -> _Slot[M] | None:
         """Return what there is of a model, and drop it if it is worn out."""
@@ -195,6 +200,10 @@ class ModelPool(Generic[M]):
         held = [slot.loading]
         del slot.loading
         return asyncio.get_running_loop().run_in_executor(None, _free, held)
+
+
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(LOADS_AT_ONCE, WORKER_THREADS)
 
 
 def _free(held: list[asyncio.Future[M]]) -> None:

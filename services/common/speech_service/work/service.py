@@ -74,7 +74,7 @@ class SpeechService:
         self.live_connections = Places(
             2 * live + 8, "live connections are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
         )
-        self.downloads = ThreadPoolExecutor(settings.max_uploads, WORKER_THREADS)
+        self.downloads = ThreadPoolExecutor(settings.max_uploads, f"{WORKER_THREADS}-download")
         self.metrics.queued.set_function(lambda: self.turns.waiting)
         self.metrics.running.set_function(lambda: self.turns.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))
@@ -96,6 +96,7 @@ class SpeechService:
             self._preparing.cancel()
             await asyncio.gather(self._preparing, return_exceptions=True)
         await self.fetches.close()
+        self.models.close()
         self.downloads.shutdown(wait=False, cancel_futures=True)
 
     async def resolve(self, model: str | None) -> str:

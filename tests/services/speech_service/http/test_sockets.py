@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from speech_service.contract.errors import InvalidField, QueueFull, SpeechError
 from speech_service.http.sockets import (
+    Connections,
     Inbox,
     SampleKind,
     converse,
@@ -18,6 +19,8 @@ from speech_service.http.sockets import (
     refuse,
 )
 from speech_service.work.live import LiveSession
+from speech_service.work.places import Places
+from starlette.types import Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 RATE = 16_000
@@ -210,3 +213,70 @@ async def test_whatever_ends_a_session_is_told_in_its_protocol(
     await session()
     assert socket.told == told
     assert ("session failed" in caplog.text) is isinstance(error, RuntimeError)
+
+
+async def test_what_comes_while_something_is_waited_for_is_kept_in_order() -> None:
+    inbox = Inbox(cast("WebSocket", Socket({"text": "1"}, {"text": "2"}, {"text": "3"})))
+
+    async def work() -> str:
+        await asyncio.sleep(5 * MS)
+        return "done"
+
+    assert await inbox.meanwhile(work()) == "done"
+    assert [(await inbox.receive())["text"] for _ in range(3)] == ["1", "2", "3"]
+
+
+async def test_what_nobody_waits_for_any_more_ends() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    inbox = Inbox(cast("WebSocket", Socket({"text": "1"}, {"type": "websocket.disconnect"})))
+    with pytest.raises(WebSocketDisconnect):
+        await inbox.meanwhile(work())
+    assert ended.is_set()
+
+
+async def test_what_fails_while_it_is_waited_for_comes_out() -> None:
+    async def work() -> None:
+        raise InvalidField("no", "model")
+
+    with pytest.raises(InvalidField):
+        await Inbox(cast("WebSocket", Socket())).meanwhile(work())
+
+
+async def test_only_so_much_is_kept_meanwhile() -> None:
+    socket = Socket(*[{"text": "on and on"}] * 1000)
+
+    async def work() -> None:
+        await asyncio.sleep(50 * MS)
+
+    await Inbox(cast("WebSocket", socket)).meanwhile(work())
+    assert len(socket.messages) > 900
+
+
+async def test_a_handshake_beyond_the_limit_is_refused_and_others_are_let_in() -> None:
+    let_in: list[str] = []
+    told: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        let_in.append(scope["type"])
+
+    async def send(message: Message) -> None:
+        told.append(message)
+
+    places = Places(1, "live connections are open", "MAX_LIVE_SESSIONS", 60.0)
+    connections = Connections(app, places)
+    receive = Socket().receive
+    await connections({"type": "websocket"}, receive, send)
+    with places.one():
+        await connections({"type": "websocket"}, receive, send)
+        await connections({"type": "http"}, receive, send)
+    assert let_in == ["websocket", "http"]
+    assert told[0]["status"] == 429
+    assert (b"retry-after", b"60") in told[0]["headers"]
+    assert b"MAX_LIVE_SESSIONS" in told[1]["body"]

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
+import httpx
 import pytest
 from speech_service.media import remote
 
 from ... import media
-from ...harness import serve
+from ...harness import serve, wait_until
 from ...web import web
 
 TEXT = "one two three four five"
@@ -109,3 +111,38 @@ def test_an_allowed_address_is_transcribed(monkeypatch: pytest.MonkeyPatch) -> N
         )
     assert answer.json()["text"] == TEXT
     assert answer.json()["filename"] == "talk.mp3"
+
+
+def test_an_address_that_dawdles_holds_up_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote.fetch, "__defaults__", (lambda address: True,))
+    allowed = threading.Event()
+
+    class Dawdling(Talk):
+        def do_GET(self) -> None:
+            assert allowed.wait(20)
+            super().do_GET()
+
+    with web(Dawdling) as url, serve(allow_url=True, max_uploads=14) as http:
+        answers: list[int] = []
+
+        def ask() -> None:
+            body = {"url": f"{url}/talk.mp3"}
+            answer = httpx.post(f"{http.base_url}/transcribe/url", json=body, timeout=60)
+            answers.append(answer.status_code)
+
+        asking = [threading.Thread(target=ask) for _ in range(13)]
+        for thread in asking:
+            thread.start()
+        wait_until(lambda: fetching() == 13)
+        assert http.get("/v1/models", timeout=5).status_code == 200
+        spoken = http.post("/transcribe", files={"file": media.tone()}, timeout=5)
+        assert spoken.status_code == 200
+        allowed.set()
+        for thread in asking:
+            thread.join(30)
+    assert answers == [200] * 13
+
+
+def fetching() -> int:
+    """How many addresses are being fetched, by the threads that do so."""
+    return sum(thread.name.startswith("speech-download") for thread in threading.enumerate())
