@@ -96,7 +96,14 @@ def seconds_of(engine: Program, rounds: int = 3) -> dict[str, float]:
     }
 
 
-@pytest.mark.parametrize("path", ["/api/pull/", "/api/ps/"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/pull/owner/model{number}",
+        "/api/pull/owner/model{number}?stream=true",
+        "/api/ps/owner/model{number}",
+    ],
+)
 def test_a_dozen_models_that_never_arrive_hold_up_nobody(path: str, tmp_path: Path) -> None:
     with silent_hub() as hub, ExitStack() as held:
         environment = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": hub, "ALLOW_MODELS": "*"}
@@ -105,7 +112,7 @@ def test_a_dozen_models_that_never_arrive_hold_up_nobody(path: str, tmp_path: Pa
         before = seconds_of(engine)
         with ExitStack() as pulls:
             for number in range(12):
-                client = sent(engine.http, f"{path}owner/model{number}")
+                client = sent(engine.http, path.format(number=number))
                 pulls.enter_context(client)
             wait_until(lambda: children(engine) == 2, 5)
             during = seconds_of(engine)

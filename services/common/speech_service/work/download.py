@@ -32,6 +32,7 @@ from ..contract.errors import (
     ModelUnavailable,
     SpeechError,
 )
+from ..process import logs
 from . import hub
 
 _ANSWER_SECONDS = 10.0
@@ -217,6 +218,7 @@ def main() -> int:
     # What a library prints is no word of ours.
     words = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    logs.configure("warning")
     wanted = Download(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_the_service, daemon=True).start()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -142,3 +144,25 @@ async def test_a_download_from_a_silent_hub_ends_at_once_when_it_is_given_up(
             async with asyncio.timeout(2):
                 await asyncio.gather(fetching, return_exceptions=True)
             assert children() == before
+
+
+PARENT = """
+import asyncio
+from speech_service.work.download import Download, download
+
+asyncio.run(download(Download("org/small", ["*"], ["model.bin"], False), lambda done, total: None))
+"""
+
+
+def test_a_download_ends_with_a_service_that_is_killed(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path)}
+        with subprocess.Popen([sys.executable, "-c", PARENT], env=environment) as service:
+            listener.settimeout(30)
+            asked, _ = listener.accept()
+            service.kill()
+            with asked:
+                asked.settimeout(5)
+                while asked.recv(65536):
+                    pass  # the connection closes because the downloading process has ended
