@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from ..contract.engine import WORKER_THREADS
 from ..contract.settings import BadSettings, S, read_environment
 from ..process import logs
+from .heads import PatientProtocol
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
         port=settings.port,
         root_path=settings.root_path,
         timeout_graceful_shutdown=settings.shutdown_seconds,
+        http=PatientProtocol,
         ws_max_size=16 << 20,
         log_config=None,
         access_log=False,
