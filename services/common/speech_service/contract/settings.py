@@ -26,6 +26,8 @@ NEVER = -1.0
 """Value of `ttl` that keeps a model in memory."""
 
 
+_LEAST_UPLOADS = 8
+"""Where the queue is shorter, a slow upload must not keep all others out."""
 ANY_MODEL = "*"
 """In `allow_models`: clients may have any model of the hub fetched."""
 
@@ -88,7 +90,7 @@ class Settings(BaseSettings):
     max_fetch_seconds: float = Field(default=3600.0, gt=0)
 
     max_upload_bytes: int = Field(default=500_000_000, ge=1)
-    max_uploads: int = Field(default=32, ge=1)
+    max_uploads: int | None = Field(default=None, ge=1)
     upload_timeout: float = Field(default=30.0, gt=0)
     min_free_disk: float = Field(default=0.02, ge=0, lt=1)
     max_audio_seconds: float = Field(default=36_000.0, gt=0)
@@ -106,6 +108,11 @@ class Settings(BaseSettings):
     def jobs(self) -> int:
         """Transcriptions that run at the same time: no worker stays without one."""
         return max(self.max_jobs, self.num_workers)
+
+    @property
+    def uploads(self) -> int:
+        """Bodies that are read at the same time: as many as there is room for behind, and a few."""
+        return self.max_uploads or max(_LEAST_UPLOADS, self.max_queued + self.jobs)
 
     @property
     def older_ports(self) -> frozenset[int]:

@@ -65,7 +65,7 @@ class SpeechService:
         waiting = settings.max_queued + settings.jobs + 1
         self.fetches = Fetches(self._fetch, settings.max_fetch_seconds, waiting)
         self.uploads = Places(
-            settings.max_uploads, "uploads are being read", "MAX_UPLOADS", _UPLOAD_SECONDS
+            settings.uploads, "uploads are being read", "MAX_UPLOADS", _UPLOAD_SECONDS
         )
         live = settings.max_live_sessions
         self.live_sessions = Places(
@@ -74,7 +74,7 @@ class SpeechService:
         self.live_connections = Places(
             2 * live + 8, "live connections are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
         )
-        self.downloads = ThreadPoolExecutor(settings.max_uploads, f"{WORKER_THREADS}-download")
+        self.downloads = ThreadPoolExecutor(settings.uploads, f"{WORKER_THREADS}-download")
         self.metrics.queued.set_function(lambda: self.turns.waiting)
         self.metrics.running.set_function(lambda: self.turns.running)
         self.metrics.models_loaded.set_function(lambda: len(self.models.loaded))

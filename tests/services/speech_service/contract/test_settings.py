@@ -80,3 +80,16 @@ def test_names_that_are_neither_are_told(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("ALLOW_MODELS", '["org/a"')
     with pytest.raises(BadSettings, match="ALLOW_MODELS"):
         read_environment(Settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "uploads"),
+    [
+        ({}, 17),
+        ({"max_queued": 1, "max_jobs": 4}, 8),
+        ({"max_queued": 60, "max_jobs": 4}, 64),
+        ({"max_uploads": 2}, 2),
+    ],
+)
+def test_as_many_uploads_are_read_as_there_is_room_for(given: dict[str, int], uploads: int) -> None:
+    assert Settings(**given).uploads == uploads  # type: ignore[arg-type]
