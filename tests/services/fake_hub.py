@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -41,7 +41,7 @@ class FakeHub:
         private: nobody is told anything without a token.
         broken: every answer is 503.
         cuts: every file ends before its announced length.
-        stalls: while it is set, no file comes.
+        stalls: names of files whose last byte is kept back for as long as they are here.
         sizes: what a repository's description says of files, where it is not the truth.
     """
 
@@ -53,7 +53,7 @@ class FakeHub:
     private: bool = False
     broken: bool = False
     cuts: bool = False
-    stalls: Event = field(default_factory=Event)
+    stalls: set[str] = field(default_factory=set)
     sizes: dict[str, int] = field(default_factory=dict)
     requests: list[str] = field(default_factory=list)
     tokens: set[str] = field(default_factory=set)
@@ -177,22 +177,29 @@ class _Conversation(BaseHTTPRequestHandler):
         if not path.is_file():
             self._send(404, b"", {"X-Error-Code": "EntryNotFound", "X-Repo-Commit": _COMMIT})
             return
-        while self.model.stalls.is_set() and self.command == "GET":
-            time.sleep(0.05)
         content = path.read_bytes()
         headers = {"ETag": f'"{_etag(content)}"', "X-Repo-Commit": _COMMIT}
         cut = content[:-1] if self.model.cuts else content
-        self._send(200, cut, {**headers, "Content-Length": str(len(content))})
+        self._send(200, cut, {**headers, "Content-Length": str(len(content))}, path.name)
         self.close_connection = self.model.cuts
 
-    def _send(self, status: int, content: bytes, headers: dict[str, str] | None = None) -> None:
+    def _send(
+        self,
+        status: int,
+        content: bytes,
+        headers: dict[str, str] | None = None,
+        file: str = "",
+    ) -> None:
         self.send_response(status, HTTPStatus(status).phrase)
         for name, value in {"Content-Length": str(len(content)), **(headers or {})}.items():
             self.send_header(name, value)
         self.end_headers()
         if self.command == "GET":
             with suppress(BrokenPipeError, ConnectionResetError):
-                self.wfile.write(content)
+                self.wfile.write(content[:-1])
+                while file in self.model.stalls:
+                    time.sleep(0.05)
+                self.wfile.write(content[-1:])
 
 
 def _etag(content: bytes) -> str:

@@ -214,7 +214,7 @@ def test_a_hub_that_falls_silent_has_its_total_time(
     whisper: dict[str, Path], tmp_path: Path
 ) -> None:
     with serving(FakeHub(whisper)) as hub:
-        hub.stalls.set()
+        hub.stalls.add("model.bin")
         environment = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": hub.address, "MAX_FETCH_SECONDS": "3"}
         with program(tmp_path, **environment) as engine:
             began = time.monotonic()

@@ -18,10 +18,11 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..contract.engine import Reached
@@ -32,11 +33,11 @@ from ..contract.errors import (
     ModelUnavailable,
     SpeechError,
 )
-from ..process import logs
 from . import hub
 
 _ANSWER_SECONDS = 10.0
 """For the first question; without a limit the library would wait for a silent hub for ever."""
+_LOOK_SECONDS = 0.5
 
 Word: TypeAlias = dict[str, Any]
 Say: TypeAlias = Callable[[Word], None]
@@ -130,37 +131,61 @@ def _fetch(wanted: Download, say: Say) -> None:
                     f"the hub's {name!r} is no model of this kind: it lacks {needed}", "model"
                 )
         total = sum(siblings[file] for file in files)
-        _check(wanted, total, 0)
         last = wanted.needed[-1]
-        here = 0
-        for part in ([file for file in files if file != last], [last]):
-            if part:
-                bar = _reporting(_counted(wanted, here, total, say))
-                snapshot_download(name, token=token, allow_patterns=part, tqdm_class=bar)
-            here += sum(siblings[file] for file in part)
+        _check(wanted, total, total)
+        with _counted(wanted, total, say):
+            for part in ([file for file in files if file != last], [last]):
+                if part:
+                    snapshot_download(name, token=token, allow_patterns=part)
 
 
-def _counted(wanted: Download, before: int, total: int, say: Say) -> Reached:
-    """Return what is told of one part of a download; whatever the hub said of sizes, it counts."""
+@contextmanager
+def _counted(wanted: Download, total: int, say: Say) -> Iterator[None]:
+    """Tell how far a download is, and end it where more comes than the hub said.
 
-    def reached(done: int, of: int) -> None:
-        try:
-            _check(wanted, before + done, before + done)
-        except SpeechError as error:
-            # Not raised: it would end one of the library's threads, and not the others.
-            say(_told(error))
-            os._exit(0)
-        say({"done": before + done, "total": max(total, before + of)})
+    Bytes are counted where they arrive: what the library tells of them depends on its version.
+    """
+    from huggingface_hub.file_download import repo_folder_name
 
-    return reached
+    folder = Path(_cache(), repo_folder_name(repo_id=wanted.repository, repo_type="model"), "blobs")
+    before = _size(folder)
+    over = threading.Event()
+
+    def count() -> None:
+        while not over.wait(_LOOK_SECONDS):
+            here = _size(folder)
+            try:
+                _check(wanted, here - before, 0)
+            except SpeechError as error:
+                say(_told(error))
+                os._exit(0)  # nothing else ends the library's threads
+            say({"done": min(here, total), "total": total})
+
+    counting = threading.Thread(target=count, daemon=True)
+    counting.start()
+    try:
+        yield
+    finally:
+        over.set()
+        counting.join()
+    say({"done": total, "total": total})
 
 
-def _check(wanted: Download, size: int, here: int) -> None:
+def _size(folder: Path) -> int:
+    """Return the bytes of the files in a folder; what goes meanwhile is not counted."""
+    size = 0
+    for path in folder.glob("*"):
+        with suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
+
+
+def _check(wanted: Download, size: int, to_come: int) -> None:
     """Refuse what is too large.
 
     Args:
         size: bytes in all.
-        here: how many of them are on the disk already.
+        to_come: how many of them the disk has yet to take.
     Raises:
         ModelNotAllowed: for MAX_MODEL_BYTES.
         ModelUnavailable: for the disk.
@@ -172,8 +197,10 @@ def _check(wanted: Download, size: int, here: int) -> None:
             "may have fetched: let the operator configure it, or raise MAX_MODEL_BYTES",
             "model_too_large",
         )
-    disk = shutil.disk_usage(_existing(_cache()))
-    if disk.free - (size - here) < wanted.min_free * disk.total:
+    cache = Path(_cache())
+    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    disk = shutil.disk_usage(place)
+    if disk.free - to_come < wanted.min_free * disk.total:
         raise ModelUnavailable(
             f"no room for the model {name!r} in the cache volume, of which {wanted.min_free:.0%} "
             "stay free: remove models there, or lower MIN_FREE_DISK",
@@ -187,38 +214,12 @@ def _cache() -> str:
     return str(constants.HF_HUB_CACHE)
 
 
-def _existing(folder: str) -> str:
-    """Return a folder, or the next one above it that exists."""
-    while not os.path.isdir(folder):
-        folder = os.path.dirname(folder) or os.sep
-    return folder
-
-
-def _reporting(progress: Reached) -> Any:
-    """Return a progress bar class for the hub's library that draws nothing and reports bytes."""
-    from tqdm import tqdm  # type: ignore[import-untyped]
-
-    class Reporting(tqdm):  # type: ignore[misc]
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
-            self._bytes = kwargs.get("unit") == "B"
-            kwargs.pop("name", None)
-            super().__init__(*args, **{**kwargs, "disable": True})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            self.n += n or 0
-            if self._bytes:
-                progress(int(self.n), int(self.total or 0))
-            return None
-
-    return Reporting
-
-
 def main() -> int:
     """Download what standard input asks for; return the exit status."""
     # What a library prints is no word of ours.
     words = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    logs.configure("warning")
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     wanted = Download(**json.loads(sys.stdin.readline()))
     threading.Thread(target=_end_with_the_service, daemon=True).start()
 

@@ -87,8 +87,11 @@ async def test_what_is_too_large_is_refused_before_it_is_downloaded(hub: FakeHub
 
 async def test_what_is_larger_than_the_hub_says_is_ended_on_its_way(hub: FakeHub) -> None:
     hub.sizes = dict.fromkeys(FILES, 1)
+    (hub.repositories["org/small"] / "model.bin").write_bytes(bytes(21_000_000))
+    hub.stalls.add("model.bin")
     with pytest.raises(ModelNotAllowed, match="MAX_MODEL_BYTES"):
-        await download(replace(WANTED, max_bytes=1000), silent)
+        await download(replace(WANTED, max_bytes=1_000_000), silent)
+    hub.stalls.clear()
 
 
 async def test_a_share_of_the_disk_stays_free(hub: FakeHub) -> None:
