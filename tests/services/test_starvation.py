@@ -17,7 +17,7 @@ from websockets.sync.client import ClientConnection, connect
 from . import media
 from .fake_hub import FakeHub, serving
 from .harness import wait_until
-from .program import Program, program
+from .program import MODEL, Program, program
 from .spoken import url_of
 
 TOKEN = "hf_" + "Secret" * 5
@@ -224,6 +224,20 @@ def test_a_hub_that_falls_silent_has_its_total_time(
             assert hub.downloads() and children(engine) == 0
             hub.stalls.clear()
             assert engine.http.post("/api/pull/tiny").status_code == 201
+
+
+def test_the_operators_own_model_is_tried_again_until_it_is_here(tmp_path: Path) -> None:
+    with serving(FakeHub({"own/model": MODEL}, accepted={TOKEN: set()})) as hub:
+        hub.stalls.add("model.bin")
+        environment = {"HF_HUB_OFFLINE": "", "HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN}
+        environment |= {"WHISPER__MODEL": "own/model", "MAX_FETCH_SECONDS": "3"}
+        environment |= {"MAX_MODEL_BYTES": "1", "MIN_FREE_DISK": "0.9999"}
+        with program(tmp_path, **environment) as engine:
+            wait_until(lambda: "MAX_FETCH_SECONDS" in engine.http.get("/ready").text, 20)
+            hub.stalls.clear()
+            wait_until(lambda: engine.http.get("/ready").status_code == 200, 30)
+            assert TOKEN in hub.tokens
+            assert transcribed(engine).status_code == 200
 
 
 def test_uploads_that_are_being_read_are_counted(tmp_path: Path) -> None:
