@@ -34,6 +34,9 @@ _UPLOAD_SECONDS = 10.0
 _SESSION_SECONDS = 60.0
 """What an upload and a live session are expected to take, for those who find no place."""
 
+_GREETING_CONNECTIONS = 8
+"""Beyond twice the sessions: those who are to be told in their protocol that there is no room."""
+
 
 @dataclass(slots=True)
 class Readiness:
@@ -72,7 +75,10 @@ class SpeechService:
             live, "live sessions are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
         )
         self.live_connections = Places(
-            2 * live + 8, "live connections are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS
+            2 * live + _GREETING_CONNECTIONS,
+            "live connections are open",
+            "MAX_LIVE_SESSIONS",
+            _SESSION_SECONDS,
         )
         self.downloads = ThreadPoolExecutor(settings.uploads, f"{WORKER_THREADS}-download")
         self.metrics.queued.set_function(lambda: self.turns.waiting)
