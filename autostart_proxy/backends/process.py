@@ -8,6 +8,7 @@
   `setpriv` is installed the kernel kills it should the proxy itself be killed. What is left then
   is ended by the next proxy.
 - Its output goes to the log, line by line.
+- Of the proxy's environment it gets what any program needs to find its way, and no secret.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import logging
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -36,6 +37,12 @@ _log = logging.getLogger(__name__)
 
 _OUTPUT_AFTER_EXIT_SECONDS = 0.25
 """How long to wait for a dead program's last output: its children may hold the pipe open."""
+
+_HANDED_ON = frozenset(
+    {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
+)
+"""What a command gets of the proxy's environment, beside the locale (`LC_*`): where things are and
+in which language. Anything else may be a secret or a way to one (`DOCKER_HOST`)."""
 
 _PUBLISHERS = frozenset({"docker-proxy", "rootlesskit", "rootlessport", "conmon", "slirp4netns"})
 """Who listens for a container: of a command like `docker run` no descendant, and yet its own."""
@@ -202,7 +209,11 @@ class ProcessBackend:
 
     async def _spawn(self) -> None:
         unit = self._unit
-        environment = os.environ | unit.env | {processes.VARIABLE: str(self._mark)}
+        environment = {
+            **_handed_on(os.environ),
+            **unit.env,
+            processes.VARIABLE: str(self._mark),
+        }
         argv = [*_leash(), *unit.command]
         _check_executable(unit.command[0], unit.cwd, environment)
         try:
@@ -219,6 +230,14 @@ class ProcessBackend:
         except OSError as cause:
             raise BackendRefused(StartFailed(detail=str(cause))) from cause
         self._program = program
+
+
+def _handed_on(environment: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: value
+        for name, value in environment.items()
+        if name in _HANDED_ON or name.startswith("LC_")
+    }
 
 
 def _leash() -> list[str]:

@@ -126,16 +126,19 @@ def _fail(*lines: str) -> int:
     import logging
 
     from autostart_proxy import logs
+    from autostart_proxy.commands.tables import printable
 
-    words = "\n".join(f"autostart-proxy: {line}" for line in lines)
+    words = "\n".join(f"autostart-proxy: {printable(line)}" for line in lines)
     journal = logs.goes_to_journal(sys.stderr)
     print(logs.prioritized(logging.ERROR, words) if journal else words, file=sys.stderr)
     return 1
 
 
 def _warn(*lines: str) -> None:
+    from autostart_proxy.commands.tables import printable
+
     for line in lines:
-        print(f"autostart-proxy: {line}", file=sys.stderr)
+        print(f"autostart-proxy: {printable(line)}", file=sys.stderr)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -156,6 +159,7 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     from itertools import chain
 
+    from autostart_proxy.commands.tables import printable
     from autostart_proxy.config.model import schema
     from autostart_proxy.config_file import ConfigFile
     from autostart_proxy.errors import ConfigError
@@ -169,7 +173,7 @@ def _check(options: argparse.Namespace) -> int:
     except ConfigError as error:
         problems = error.problems
     if problems:
-        print("\n".join(problems))
+        print(printable("\n".join(problems)))
         return 1
     count = len(config.services)
     print(f"{file.path}: good, {count} service{'' if count == 1 else 's'}")
@@ -262,11 +266,11 @@ def _have_read(options: argparse.Namespace) -> int:
 def _say(answer: Mapping[str, Any] | None) -> int:
     if answer is None:
         return 1
-    from autostart_proxy.commands.tables import duration
+    from autostart_proxy.commands.tables import duration, shortened
 
     service = answer["service"]
     took = service["last_start_seconds"]
-    print(f"{service['host']}: {service['state']}", end="")
+    print(shortened(f"{service['host']}: {service['state']}", None), end="")
     print(f", the last start took {duration(took)}" if took is not None else "")
     return 0
 

@@ -26,6 +26,7 @@ def status_table(services: Sequence[Mapping[str, Any]], width: int | None = None
 
 def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     """Return rows of cells under each other; the last cell of each is cut to fit the width."""
+    rows = [[shortened(cell, None) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     last = None
     if width is not None:
@@ -37,9 +38,18 @@ def aligned(rows: Sequence[Sequence[str]], width: int | None = None) -> str:
     return "\n".join(lines)
 
 
+def printable(text: str) -> str:
+    """Return text that a terminal only shows: what it would obey is replaced, line ends stay."""
+    if text.isprintable():
+        return text
+    return "".join(
+        each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text
+    )
+
+
 def shortened(text: str, longest: int | None) -> str:
     """Return text in one line, with … in place of what is too much."""
-    line = " ".join(text.split())
+    line = printable(" ".join(text.split()))
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1].rstrip()}…"
 
 

@@ -95,7 +95,8 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
     )
     env: Mapping[values.Variable, values.Argument] = Field(
         default={},
-        description="Environment variables for command, beside the proxy's own.",
+        description="Environment variables for command, beside PATH, HOME, USER, LOGNAME, SHELL,"
+        " TMPDIR, TZ, LANG, LANGUAGE and LC_* of the proxy.",
         examples=[{"LOG_LEVEL": "info"}],
         # pydantic lets other names through here, unlike when it reads.
         json_schema_extra={"additionalProperties": False},

@@ -30,7 +30,8 @@ class ComposeUnit:
 
 @dataclass(frozen=True, slots=True)
 class CommandUnit:
-    """A program, run without a shell; `env` is set on top of the proxy's own environment."""
+    """A program, run without a shell; `env` is set on top of the few variables that it gets of the
+    proxy's environment."""
 
     command: tuple[str, ...]
     cwd: Path | None

@@ -18,7 +18,7 @@ import psutil
 import pytest
 import pytest_asyncio
 
-from autostart_proxy.backends import Observation
+from autostart_proxy.backends import Observation, processes
 from autostart_proxy.backends.process import ProcessBackend, open_backends
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse
@@ -90,6 +90,21 @@ async def test_environment_and_folder_are_the_configured_ones(make: Make, tmp_pa
     program = "import os; print(os.getcwd(), os.environ['WORD'], 'PATH' in os.environ)"
     ended = await exit_of(make(program, cwd=tmp_path, env={"WORD": "sesame"}))
     assert ended.log_tail == (f"{tmp_path} sesame True",)
+
+
+async def test_nothing_of_the_proxys_environment_is_handed_on_that_could_be_a_secret(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HF_TOKEN", "DOCKER_HOST", "NOTIFY_SOCKET", "CREDENTIALS_DIRECTORY", "LD_PRELOAD"):
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("LC_TIME", "C")
+    monkeypatch.setenv("TZ", "UTC")
+    ended = await exit_of(make("import os; print(*sorted(os.environ))", env={"A_TOKEN": "t"}))
+    [line] = ended.log_tail
+    # Python sets LC_CTYPE itself.
+    usual = {"HOME", "LANG", "LANGUAGE", "LOGNAME", "PATH", "SHELL", "TMPDIR", "TZ", "USER"}
+    known = usual | {"A_TOKEN", processes.VARIABLE, "LC_TIME", "LC_ALL", "LC_CTYPE"}
+    assert {"A_TOKEN", "LC_TIME", "PATH", "TZ", processes.VARIABLE} <= {*line.split()} <= known
 
 
 async def test_a_signal_is_told_as_128_and_its_number(make: Make, port: int) -> None:

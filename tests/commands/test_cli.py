@@ -16,6 +16,7 @@ import pytest
 from autostart_proxy import __version__
 from autostart_proxy.commands import cli
 from autostart_proxy.config.model import schema
+from tests.control.test_client import proxy_that_says
 from tests.ports import free_port
 from tests.running import LIMIT_SECONDS, Proxy, running
 
@@ -128,6 +129,25 @@ async def test_run_takes_the_file_as_check_does(proxy: Proxy, tmp_path: Path) ->
     status, _, errors = await proxy.cli("run", str(tmp_path / "broken.json"))
     assert status == 1
     assert "broken.json:1:2: expected" in errors
+
+
+@pytest.mark.parametrize("words", [("status",), ("wake", "a"), ("sleep", "a")])
+@pytest.mark.parametrize("ok", [True, False])
+def test_what_a_socket_says_is_shown_and_not_obeyed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], ok: bool
+) -> None:
+    obeyed = "\x1b]0;pwned\x07\x9b2J"
+    service = {
+        **{"host": obeyed, "name": obeyed, "state": obeyed, "why": obeyed},
+        **{"since_seconds": 1.0, "leases": 0, "held": 0},
+        **{"last_start_seconds": None, "sleeps_in_seconds": None},
+    }
+    answer = {"ok": ok, "message": f"no {obeyed}", "service": service, "services": [service]}
+    with proxy_that_says(tmp_path / "s", json.dumps(answer).encode() + b"\n"):
+        assert main(*words, "--socket", str(tmp_path / "s")) == (0 if ok else 1)
+    printed = "".join(capsys.readouterr())
+    assert "pwned" in printed
+    assert printed.replace("\n", "").isprintable()
 
 
 # Without a proxy.

@@ -55,3 +55,15 @@ def test_what_fits_is_not_cut() -> None:
     assert tables.shortened("a word", 6) == "a word"
     assert tables.shortened("a word", 5) == "a wo…"
     assert tables.shortened("a word " * 100, None) == " ".join(["a word"] * 100)
+
+
+def test_a_terminal_is_shown_what_it_would_obey() -> None:
+    obeyed = "\x1b]0;pwned\x07a\x9b2J\u202eb\rc"
+    service = status(host=obeyed, name=obeyed, state=obeyed, why=obeyed)
+    for line in tables.status_table([service], 500).splitlines():
+        assert line.isprintable()
+
+
+def test_lines_stay_lines() -> None:
+    assert tables.printable("one\ntwo") == "one\ntwo"
+    assert tables.printable("one\n\x1btwo") == "one\n\ufffdtwo"
