@@ -17,7 +17,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from autostart_proxy import __version__, logs
@@ -28,6 +28,9 @@ from autostart_proxy.control.sockets import own_socket
 from autostart_proxy.fleet import Fleet
 from autostart_proxy.journal import Journal
 from autostart_proxy.relay.server import CannotListen, Server
+
+_FIRST_HANDED_OVER = 3
+"""SD_LISTEN_FDS_START of sd_listen_fds(3)."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,48 @@ def run(path: Path) -> None:
             runner.run(_run(ConfigFile(path)))
     finally:
         logging.shutdown()  # what was logged stands before what the caller says of the end
+
+
+def run_commands() -> None:
+    """Run the commands of a proxy, as another user than the proxy's, until told to stop.
+
+    systemd hands over the socket on which the proxy connects.
+
+    Raises:
+        CannotListen: nobody handed over a socket.
+    """
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run_commands(_handed_over(os.environ)))
+    finally:
+        logging.shutdown()
+
+
+async def _run_commands(listener: socket.socket) -> None:
+    from autostart_proxy.backends.runner.server import Runner
+
+    logs.configure()
+    commands, stop, loop = Runner(), asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await commands.listen(listener)
+    _notify("READY=1")
+    await stop.wait()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.remove_signal_handler(number)
+    _notify("STOPPING=1")
+    await commands.close()
+
+
+def _handed_over(environment: Mapping[str, str]) -> socket.socket:
+    """Return the socket that systemd has bound (sd_listen_fds(3))."""
+    if environment.get("LISTEN_PID") == str(os.getpid()) and environment.get("LISTEN_FDS") == "1":
+        listener = socket.socket(fileno=_FIRST_HANDED_OVER)
+        listener.set_inheritable(False)  # no command may pose as the runner
+        return listener
+    raise CannotListen(
+        "no socket was handed over; systemd does so: start docker-autostart-commands.socket"
+    )
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -70,7 +115,7 @@ async def _run(file: ConfigFile) -> None:
         await operators.listen(config.control_socket or own_socket())
         fleet.apply(config)
         _tell_mistakes(file)
-        address = await _listen(server, config.listen)
+        address = await _listen(server, config)
         await following.until_told_to_stop(f"listening on {address}")
     finally:
         _notify("STOPPING=1")
@@ -81,12 +126,14 @@ async def _run(file: ConfigFile) -> None:
     _log.info("stopped")
 
 
-async def _listen(server: Server, address: str) -> str:
+async def _listen(server: Server, config: Config) -> str:
     try:
-        bound = await server.listen(address)
+        bound = await server.listen(config.listen, config.listen_group)
     except CannotListen as error:
         cure = "stop what listens there, or change `listen`"
-        raise CannotListen(f"cannot listen on {address}: {error}; {cure}") from error
+        if config.listen_group is not None:
+            cure += f", or make the proxy's user a member of {config.listen_group}"
+        raise CannotListen(f"cannot listen on {config.listen}: {error}; {cure}") from error
     _log.info("listening", extra={"address": bound, "version": __version__})
     return bound
 
@@ -138,13 +185,17 @@ class _Following:
     async def _follow(self) -> None:
         async for config in self._file.changes(self.config):
             old, self.config = self.config, config
-            if (old.listen, old.control_socket) != (config.listen, config.control_socket):
+            if _places(old) != _places(config):
                 _log.warning("listen and controlSocket change only when the proxy is restarted")
             _configure_logs(config)
             self._server.trust(config.trusted_proxies)
             self._fleet.apply(config)
             _tell_mistakes(self._file)
             _notify(self._ready)
+
+
+def _places(config: Config) -> tuple[object, ...]:
+    return config.listen, config.listen_group, config.control_socket
 
 
 def _notify(state: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -16,18 +17,27 @@ class Taken(CannotBind):
     """Somebody listens at the path."""
 
 
-def bind(path: Path) -> socket.socket:
+def bind(path: Path, group: str | None = None) -> socket.socket:
     """Return a stream socket bound to the path; only owner and group can ever connect to it.
 
     A socket that a dead program left behind is replaced.
 
+    Args:
+        group: whose members may connect; None: the group of this process.
     Raises:
         Taken: somebody listens there.
-        CannotBind: something else has the name, or the system refuses.
+        CannotBind: something else has the name, there is no such group, or the system refuses.
     """
     try:
+        owner = None if group is None else grp.getgrnam(group).gr_gid
+    except KeyError:
+        raise CannotBind(f"there is no group {group!r}") from None
+    try:
         _clear(path)
-        return _bound(path)
+        listener = _bound(path)
+        if owner is not None:
+            _give(listener, path, owner)
+        return listener
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         raise CannotBind(f"it cannot be made: {reason}") from error
@@ -56,6 +66,16 @@ def _bound(path: Path) -> socket.socket:
     finally:
         os.umask(mask)
     return listener
+
+
+def _give(listener: socket.socket, path: Path, group: int) -> None:
+    """Hand a socket to a group before anybody can connect: nobody listens yet."""
+    try:
+        os.chown(path, -1, group)
+    except PermissionError:
+        listener.close()
+        path.unlink()
+        raise CannotBind("its user is not in the group, and only members may give to it") from None
 
 
 def _is_served(path: Path) -> bool:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import grp
+import os
 import signal
 import socket
+import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
+from tests.backends.runner.parts import runner_of
 from tests.ports import free_port
 from tests.running import LIMIT_SECONDS, Proxy, running
 
@@ -54,6 +61,27 @@ async def test_a_second_signal_ends_the_proxy_on_the_spot(proxy: Proxy) -> None:
     assert await proxy.end() == -signal.SIGTERM
     with contextlib.suppress(ConnectionError, IndexError):
         await slow
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give to any group")
+async def test_the_socket_for_nginx_and_the_one_for_operators_have_groups_of_their_own(
+    proxy: Proxy,
+) -> None:
+    path = proxy.folder / "http.sock"
+    proxy.write(top={"listen": f"unix:{path}", "listenGroup": "nogroup"})
+    await proxy.start()
+    http, control = path.stat(), (proxy.folder / "c.sock").stat()
+    assert http.st_gid == grp.getgrnam("nogroup").gr_gid
+    assert control.st_gid == os.getegid()
+    assert stat.S_IMODE(http.st_mode) == stat.S_IMODE(control.st_mode) == 0o660
+
+
+async def test_a_group_that_is_not_there_is_one_line_and_status_1(proxy: Proxy) -> None:
+    path = proxy.folder / "http.sock"
+    proxy.write(top={"listen": f"unix:{path}", "listenGroup": "no-such-group"})
+    status, _, errors = await proxy.cli("run")
+    assert status == 1
+    assert "there is no group 'no-such-group'; stop what listens there, or change" in errors
 
 
 async def test_a_taken_port_is_one_line_and_status_1(proxy: Proxy) -> None:
@@ -161,3 +189,43 @@ async def test_a_supervisor_that_is_gone_does_not_matter(proxy: Proxy) -> None:
     await proxy.start(NOTIFY_SOCKET="@autostart-proxy-nobody")
     await proxy.until_logged("systemd could not be told")
     assert (await proxy.get())[0] == 200
+
+
+# Commands as another user.
+
+
+async def test_commands_can_be_run_by_another_process(proxy: Proxy) -> None:
+    path = proxy.folder / "runner.sock"
+    with runner_of(path) as runner:
+        await proxy.start(AUTOSTART_PROXY_RUNNER=str(path))
+        status, pid = await proxy.get()
+        assert status == 200
+        above = psutil.Process(int(pid)).parents()
+        assert runner.pid in {each.pid for each in above}
+        proxy.signal(signal.SIGKILL)
+        await proxy.end()
+        async with asyncio.timeout(LIMIT_SECONDS):
+            while psutil.pid_exists(int(pid)):  # noqa: ASYNC110 - there is no event
+                await asyncio.sleep(0.02)
+        proxy.log = ""
+        await proxy.start(AUTOSTART_PROXY_RUNNER=str(path))
+        assert (await proxy.get())[0] == 200, "the next proxy is served as well"
+
+
+async def test_where_nobody_runs_commands_the_service_says_so_and_others_go_on(
+    proxy: Proxy,
+) -> None:
+    await proxy.start(AUTOSTART_PROXY_RUNNER=str(proxy.folder / "none.sock"))
+    status, body = await proxy.get()
+    assert status == 503
+    assert '"misconfigured"' in body
+    assert "enable docker-autostart-commands.socket" in proxy.log
+
+
+async def test_who_runs_commands_has_to_be_handed_a_socket(proxy: Proxy) -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "autostart_proxy", "run-commands"), stderr=subprocess.PIPE
+    )
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert b"start docker-autostart-commands.socket" in errors

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from autostart_proxy.backends.runner.client import VARIABLE
+
 FOLDER = Path(__file__).parent.parent / "systemd"
 UNIT = FOLDER / "docker-autostart.service"
+COMMANDS = FOLDER / "docker-autostart-commands.service"
 SPEECH = FOLDER / "faster-whisper.service"
 
 
@@ -22,7 +25,11 @@ def settings(unit: Path = UNIT) -> dict[str, list[str]]:
     return found
 
 
-@pytest.fixture(params=[UNIT, SPEECH], ids=lambda unit: str(unit.stem))
+MOST_EXPOSED = {UNIT.name: 15, COMMANDS.name: 16, SPEECH.name: 20}
+"""Tenths of systemd-analyze's points, of which 100 is the worst."""
+
+
+@pytest.fixture(params=[UNIT, COMMANDS, SPEECH], ids=lambda unit: str(unit.stem))
 def analyze(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     """A call of systemd-analyze, but for the verb; and beside it the unit with a real program."""
     program = shutil.which("systemd-analyze")
@@ -32,6 +39,9 @@ def analyze(request: pytest.FixtureRequest, tmp_path: Path) -> list[str]:
     [start] = settings(unit)["ExecStart"]
     text = unit.read_text().replace(start.split()[0], sys.executable)
     (tmp_path / unit.name).write_text(text)
+    beside = unit.with_suffix(".socket")
+    if beside.exists():
+        shutil.copy(beside, tmp_path)
     return [program, str(tmp_path / unit.name)]
 
 
@@ -45,8 +55,9 @@ def test_systemd_finds_nothing_wrong_with_a_unit(analyze: list[str]) -> None:
 
 def test_a_unit_gives_its_program_little_to_do_harm_with(analyze: list[str]) -> None:
     program, unit = analyze
+    name = Path(unit).name
     done = subprocess.run(
-        [program, "security", "--offline=true", "--threshold=20", unit],
+        [program, "security", "--offline=true", f"--threshold={MOST_EXPOSED[name]}", unit],
         capture_output=True,
         text=True,
     )
@@ -66,18 +77,22 @@ def calls_of(program: str, group: str) -> set[str]:
     return plain.union(*(calls_of(program, each) for each in inner))
 
 
-@pytest.mark.parametrize("analyze", [UNIT], indirect=True)
-def test_of_privileged_calls_the_unit_allows_but_the_one_that_setpriv_makes(
-    analyze: list[str],
+# For the socket of `listenGroup`; and what setpriv needs, with which backends/process.py starts
+# every `command` where that is installed.
+PRIVILEGED = [(UNIT, {"chown", "fchownat"}), (COMMANDS, {"capset"})]
+
+
+@pytest.mark.parametrize(("analyze", "needed"), PRIVILEGED, indirect=["analyze"])
+def test_of_privileged_calls_a_unit_allows_those_that_it_needs(
+    analyze: list[str], needed: set[str]
 ) -> None:
-    program, _ = analyze
+    program, unit = analyze
     allowed: set[str] = set()
-    for value in settings()["SystemCallFilter"]:
+    for value in settings(FOLDER / Path(unit).name)["SystemCallFilter"]:
         group = value.removeprefix("~")
-        calls = calls_of(program, group) if group.startswith("@") else {group}
+        calls = calls_of(program, group) if group.startswith("@") else {*group.split()}
         allowed = allowed - calls if value.startswith("~") else allowed | calls
-    # backends/process.py starts every `command` by way of setpriv, where that is installed.
-    assert allowed & calls_of(program, "@privileged") == {"capset"}
+    assert allowed & calls_of(program, "@privileged") == needed
 
 
 def test_the_unit_runs_the_proxy_as_the_proxy_expects() -> None:
@@ -96,3 +111,26 @@ def test_the_unit_runs_the_proxy_as_the_proxy_expects() -> None:
     # Requests in flight have shutdownTimeout (30 s by default) before systemd loses patience.
     assert unit["TimeoutStopSec"] == ["60s"]
     assert unit["KillMode"] == ["mixed"]
+
+
+def test_commands_run_as_a_user_who_may_do_nothing_of_the_proxys() -> None:
+    unit, commands = settings(), settings(COMMANDS)
+    socket = settings(COMMANDS.with_suffix(".socket"))
+    assert f"{VARIABLE}={socket['ListenStream'][0]}" in unit["Environment"]
+    # The proxy alone may say what is run.
+    assert socket["SocketUser"] == unit["User"]
+    assert socket["SocketMode"] == ["0600"]
+    for key in ("User", "Group"):
+        assert commands[key] not in (unit["User"], unit["Group"], ["root"])
+    assert "SupplementaryGroups" not in commands
+    [closed] = commands["InaccessiblePaths"]
+    assert {"-/run/docker.sock", "-/run/autostart-proxy", "-/etc/autostart-proxy"} <= {
+        *closed.split()
+    }
+    assert commands["NoNewPrivileges"] == ["yes"]
+    assert commands["CapabilityBoundingSet"] == commands["AmbientCapabilities"] == [""]
+
+
+def test_the_proxy_reaches_this_machine_alone() -> None:
+    assert settings()["IPAddressDeny"] == ["any"]
+    assert settings()["IPAddressAllow"] == ["localhost"]

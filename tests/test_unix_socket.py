@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import socket
 import stat
@@ -76,3 +77,40 @@ def test_who_connects_is_heard(tmp_path: Path) -> None:
             connection, _ = listener.accept()
             with connection:
                 assert connection.recv(5) == b"hello"
+
+
+def test_a_socket_is_its_groups_before_anybody_can_connect(tmp_path: Path) -> None:
+    groups = [grp.getgrgid(each).gr_name for each in {os.getegid(), *os.getgroups()}]
+    if os.geteuid() == 0:
+        groups.append("nogroup")
+    for name in groups:
+        with bind(tmp_path / name, name):
+            found = (tmp_path / name).stat()
+            assert found.st_gid == grp.getgrnam(name).gr_gid
+            assert stat.S_IMODE(found.st_mode) == 0o660
+            with socket.socket(socket.AF_UNIX) as client, pytest.raises(ConnectionRefusedError):
+                client.connect(str(tmp_path / name))
+
+
+def test_a_group_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CannotBind, match="there is no group 'no-such-group'"):
+        bind(tmp_path / "s", "no-such-group")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_a_group_of_others_is_told_and_nothing_is_left(tmp_path: Path) -> None:
+    os.chown(tmp_path, 65533, 65533)
+    for folder in list(tmp_path.parents)[:4]:
+        if folder.stat().st_mode & 0o001 == 0:
+            folder.chmod(0o711)
+    groups = os.getgroups()
+    os.setgroups([])
+    os.seteuid(65533)
+    try:
+        with pytest.raises(CannotBind, match="not in the group"):
+            bind(tmp_path / "s", "nogroup")
+        assert not (tmp_path / "s").exists()
+    finally:
+        os.seteuid(0)
+        os.setgroups(groups)

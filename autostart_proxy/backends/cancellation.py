@@ -25,10 +25,10 @@ async def to_the_end(
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        await _over(task)
+        await over(task)
         given = not task.cancelled() and task.exception() is None  # seen: nobody warns about it
         if given and undo is not None:
-            await _over(asyncio.get_running_loop().create_task(undo(task.result())))
+            await over(asyncio.get_running_loop().create_task(undo(task.result())))
         raise
 
 
@@ -43,10 +43,10 @@ async def together(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     return results
 
 
-async def _over(task: asyncio.Task[Any]) -> None:
-    """Wait for the end of a task, however often the waiting is cancelled."""
-    while not task.done():
+async def over(future: asyncio.Future[Any]) -> None:
+    """Wait for the end of a task or future, however often the waiting is cancelled."""
+    while not future.done():
         try:
-            await asyncio.wait([task])
+            await asyncio.wait([future])
         except asyncio.CancelledError:
             continue

@@ -23,11 +23,20 @@ from contextlib import suppress
 from pathlib import Path
 from typing import cast
 
-from autostart_proxy.backends import OWN_GRACE_SECONDS, Exit, Observation, Upstream, processes
+from autostart_proxy.backends import (
+    OWN_GRACE_SECONDS,
+    Backend,
+    Exit,
+    Observation,
+    Upstream,
+    processes,
+)
 from autostart_proxy.backends.cancellation import to_the_end
 from autostart_proxy.backends.folders import folder_problems
 from autostart_proxy.backends.listeners import listeners, taken
 from autostart_proxy.backends.processes import Mark, Seen, Survived
+from autostart_proxy.backends.runner import client
+from autostart_proxy.backends.runner.messages import Made
 from autostart_proxy.backends.tail import Tail
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit
@@ -48,20 +57,27 @@ _PUBLISHERS = frozenset({"docker-proxy", "rootlesskit", "rootlessport", "conmon"
 """Who listens for a container: of a command like `docker run` no descendant, and yet its own."""
 
 
-def open_backends() -> Callable[[str, ServiceConfig], ProcessBackend]:
+def open_backends() -> Callable[[str, ServiceConfig], Backend]:
     """Return what makes the backends of a fleet; processes share nothing."""
+    runner = client.runner_socket()
 
-    def make(host: str, config: ServiceConfig) -> ProcessBackend:
-        if not isinstance(config.unit, CommandUnit):
+    def make(host: str, config: ServiceConfig) -> Backend:
+        unit = config.unit
+        if not isinstance(unit, CommandUnit):
             raise TypeError("a process needs a command")
         grace = OWN_GRACE_SECONDS if config.stop_timeout is None else config.stop_timeout
-        return ProcessBackend(config.unit, host, grace)
+        if runner is not None:
+            return client.RunnerBackend(runner, Made(host, unit, grace))
+        return ProcessBackend(unit, host, grace)
 
     return make
 
 
 def missing(unit: CommandUnit) -> Iterator[tuple[str, str]]:
     """Yield the keys that name something that is not there, and why not."""
+    if (runner := client.runner_socket()) is not None:
+        yield from client.missing(runner, unit)
+        return
     if unit.cwd:
         yield from (("cwd", reason) for reason in folder_problems(unit.cwd))
     program = unit.command[0]

@@ -1,4 +1,4 @@
-"""The command line: run, check, status, wake, sleep, key.
+"""The command line: run, run-commands, check, status, wake, sleep, key.
 
 Everything but parsing arguments is imported by the command that needs it: `run` has to listen
 within 0.3 s, and `status` needs neither a relay nor an event loop's worth of backends.
@@ -65,6 +65,11 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run the proxy in the foreground")
     run.set_defaults(command=_run)
     run.add_argument("file", nargs="?", type=Path, help="the configuration file", metavar="FILE")
+
+    run_commands = commands.add_parser(
+        "run-commands", help="run what `command` names, for a proxy of another user; for systemd"
+    )
+    run_commands.set_defaults(command=_run_commands)
 
     check = commands.add_parser("check", help="say everything that is wrong with a configuration")
     check.set_defaults(command=_check)
@@ -152,6 +157,17 @@ def _run(options: argparse.Namespace) -> int:
     except ConfigError as error:
         return _fail(*error.problems)
     except (ControlError, CannotListen) as error:
+        return _fail(str(error))
+    return 0
+
+
+def _run_commands(_: argparse.Namespace) -> int:
+    from autostart_proxy import run
+    from autostart_proxy.relay.server import CannotListen
+
+    try:
+        run.run_commands()
+    except CannotListen as error:
         return _fail(str(error))
     return 0
 

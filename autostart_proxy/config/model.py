@@ -200,6 +200,12 @@ class Config(_Keys, frozen=True):
         description="Where the proxy listens.",
         examples=["127.0.0.1:8890", "unix:/run/autostart-proxy/http.sock"],
     )
+    listen_group: values.Group | None = Field(
+        default=None,
+        description="Who may connect to the unix socket of listen: the members of this group, of"
+        " which the proxy's user must be one. null: the group of the proxy.",
+        examples=["autostart-http"],
+    )
     trusted_proxies: tuple[values.Network, ...] = Field(
         default=(IPv4Network("127.0.0.1"), IPv6Network("::1")),
         description="Addresses whose X-Forwarded-For, -Host, -Port and -Proto are believed.",

@@ -108,6 +108,9 @@ class _Reader:
         listen = values.listen(file.listen)
         if isinstance(listen, tuple):
             self._claim(_port(*listen), "the proxy itself (`listen`)")
+            if file.listen_group is not None:
+                reason = 'means something only with "listen": "unix:/path"; remove it'
+                self._tell(("listenGroup",), reason)
         services = {}
         for key, one in _dict(given).items():
             host = self._host(key)

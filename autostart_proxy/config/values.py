@@ -50,6 +50,7 @@ _REQUEST_PATH = '^/[!"$-~]*$'
 _AROUND_AN_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.-]*:)?//|[/?#].*$", re.I | re.S)
 _CONTAINER = "^[a-zA-Z0-9._][a-zA-Z0-9._-]*$"
 _PROFILE = "^([*]|[a-zA-Z0-9][a-zA-Z0-9_.-]*)$"
+_GROUP = "^[a-zA-Z_][a-zA-Z0-9_.-]*$"
 _VARIABLE = "^[a-zA-Z_][a-zA-Z0-9_]*$"
 
 
@@ -273,6 +274,7 @@ Command = Annotated[tuple[Argument, ...], AfterValidator(filled), _FILLED]
 Variable = Annotated[
     str, Field(pattern=_VARIABLE), Expected("a name of letters, digits and _, not a digit first")
 ]
+Group = Annotated[str, Field(pattern=_GROUP), Expected("the name of a group")]
 Port = Annotated[
     int, Field(strict=True, ge=1, le=65535), Expected("a whole number from 1 to 65535")
 ]

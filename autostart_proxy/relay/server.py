@@ -115,16 +115,18 @@ class Server:
         if not self.connections:
             self._deserted.set()
 
-    async def listen(self, address: str) -> str:
+    async def listen(self, address: str, group: str | None = None) -> str:
         """Accept clients on `host:port` or `unix:/path` (mode 0660).
 
+        Args:
+            group: of the unix socket; None: the group of this process.
         Returns:
             The address, with the port that the system chose where 0 was asked for.
         Raises:
             CannotListen: the address is in use or not allowed; the message says which.
         """
         try:
-            address = await self._listen(address)
+            address = await self._listen(address, group)
         except CannotBind as error:
             raise CannotListen(str(error)) from error
         except OSError as error:
@@ -135,12 +137,12 @@ class Server:
             self._sweeper = loop.call_later(SWEEP_SECONDS, self._sweep)
         return address
 
-    async def _listen(self, address: str) -> str:
+    async def _listen(self, address: str, group: str | None) -> str:
         loop = asyncio.get_running_loop()
         if address.startswith("unix:"):
             path = address.removeprefix("unix:")
             listener = await loop.create_unix_server(
-                lambda: DownstreamConnection(self), sock=bind(Path(path)), backlog=BACKLOG
+                lambda: DownstreamConnection(self), sock=bind(Path(path), group), backlog=BACKLOG
             )
             self._unix_paths.append(path)
         else:

@@ -49,8 +49,10 @@ async def make(port: int) -> AsyncIterator[Make]:
             "proxy_port": port,
             "stop_timeout": 1.0,
         }
-        made.append(open_backends()("test.example", ServiceConfig(**usual | keys)))
-        return made[-1]
+        backend = open_backends()("test.example", ServiceConfig(**usual | keys))
+        assert isinstance(backend, ProcessBackend)
+        made.append(backend)
+        return backend
 
     yield make_one
     for backend in made:

@@ -132,6 +132,15 @@ def test_a_key_that_does_not_fit_is_refused(keys: dict[str, Any], words: str) ->
     assert problem(services={"a": service(**keys)}).startswith(words)
 
 
+def test_a_group_is_for_a_unix_socket_alone() -> None:
+    assert problem(services={}, listenGroup="www-data").startswith(
+        'listenGroup: means something only with "listen": "unix:/path"; remove it'
+    )
+    assert problem(services={}, listenGroup="a b", listen="unix:/run/a").startswith(
+        "listenGroup: expected the name of a group"
+    )
+
+
 @pytest.mark.parametrize("folder", ["../x", "-f", "$(id)", "~/x", "x", "/opt/../x"])
 def test_a_compose_folder_that_is_no_plain_absolute_path_is_refused(folder: str) -> None:
     words = problem(services={"a": service(composeDir=folder)})
