@@ -16,10 +16,11 @@ import asyncio
 import contextlib
 import logging
 import os
+import stat
 from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
-from autostart_proxy.backends.registry import Problem, missing, problems
+from autostart_proxy.backends.registry import Problem, env_files, missing, problems
 from autostart_proxy.config import source_text
 from autostart_proxy.config.model import Config, ServiceConfig
 from autostart_proxy.config.reader import read
@@ -64,6 +65,22 @@ class ConfigFile:
         reading = read(text, source=str(self.path), inspect=inspect)
         self._text, self.mistakes = text, reading.mistakes
         return reading.config
+
+    def exposed(self, config: Config) -> list[str]:
+        """Say which files with secrets everybody on this machine may read; blocks, as `load` does.
+
+        Args:
+            config: what the file says.
+        """
+        found = asyncio.run(env_files({host: one.unit for host, one in config.services.items()}))
+        if any(service.env for service in config.services.values()):
+            found.add(self.path)
+        return [
+            f"{path}: everybody on this machine may read it, and it may hold secrets;"
+            " sudo chmod 640, with a group of which the proxy's user is a member"
+            for path in sorted(found)
+            if _is_open_to_all(path)
+        ]
 
     def ask(self) -> None:
         """Have `changes` read the file at once, even if it looks unchanged."""
@@ -128,6 +145,16 @@ class ConfigFile:
             column = len(before) - before.rfind(b"\n")
             at = f"{self.path}:{before.count(10) + 1}:{column}"
             raise ConfigError([f"{at}: not UTF-8; save the file in this encoding"]) from error
+
+
+def _is_open_to_all(path: Path) -> bool:
+    """Whether everybody may read a file, and pass the folders above it."""
+    path = path.resolve()
+    try:
+        open_ways = all(each.stat().st_mode & stat.S_IXOTH for each in path.parents)
+        return open_ways and bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return False
 
 
 def _what_is_missing(services: Mapping[str, ServiceConfig]) -> Iterable[Problem]:

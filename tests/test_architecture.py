@@ -63,7 +63,7 @@ PURE = {
         "wire": _VALUES
         | {"html", "http", "ipaddress", "json", "math", "re", "string", "urllib.parse"},
         "config": _VALUES
-        | {"bisect", "difflib", "ipaddress", "json", "math", "pathlib", "re"}
+        | {"bisect", "difflib", "ipaddress", "itertools", "json", "math", "pathlib", "re"}
         | {"pydantic", "pydantic_core", "yaml"},
         "backends.compose.ownership": _VALUES | {"re"},
         "backends.compose.project": _VALUES,

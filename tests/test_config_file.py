@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -280,3 +280,47 @@ async def test_a_file_of_somebody_else_is_told_as_such(path: Path) -> None:
             ConfigFile(path).load()
     finally:
         os.seteuid(0)
+
+
+def test_files_with_secrets_that_everybody_may_read_are_told(
+    path: Path, open_way: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nobody")
+    folder = path.parent / "project"
+    folder.mkdir()
+    for name in (".env", "named.env", "closed.env"):
+        (folder / name).write_text("HF_TOKEN=sesame\n")
+        (folder / name).chmod(0o640 if name.startswith("closed") else 0o644)
+    (folder / "compose.yaml").write_text(
+        "services: {app: {image: x, env_file: [named.env, closed.env, {path: x, required: false}]}}"
+    )
+    compose = {"composeDir": str(folder), "proxyPort": 2}
+    command = {"command": ["true"], "proxyPort": 3}
+    path.chmod(0o644)
+    path.write_text(json.dumps({"services": {"a": compose, "b": command}}))
+    file = ConfigFile(path)
+    told = file.exposed(file.load())
+    assert [line.partition(": ")[0] for line in told] == [f"{folder}/.env", f"{folder}/named.env"]
+    assert "sudo chmod 640" in told[0]
+    assert "sesame" not in "".join(told)
+
+    path.write_text(json.dumps({"services": {"b": {**command, "env": {"A": "sesame"}}}}))
+    [line] = file.exposed(file.load())
+    assert line.startswith(f"{path}: everybody on this machine may read it")
+    path.chmod(0o640)
+    assert file.exposed(file.load()) == []
+    path.chmod(0o644)
+    path.parent.chmod(0o700)
+    assert file.exposed(file.load()) == [], "nobody else gets as far as the file"
+
+
+@pytest.fixture
+def open_way(tmp_path: Path) -> Iterator[None]:
+    """A folder that everybody may pass, unlike those of pytest."""
+    modes = {each: each.stat().st_mode & 0o7777 for each in (tmp_path, *tmp_path.parents)}
+    closed = {each: mode for each, mode in modes.items() if not mode & 0o001}
+    for each, mode in closed.items():
+        each.chmod(mode | 0o001)
+    yield
+    for each, mode in closed.items():
+        each.chmod(mode)

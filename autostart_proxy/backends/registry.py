@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -86,4 +87,19 @@ async def problems(units: Mapping[str, Unit]) -> list[Problem]:
         from autostart_proxy.backends.compose import check
 
         found += await check.problems(composed)
+    return found
+
+
+async def env_files(units: Mapping[str, Unit]) -> set[Path]:
+    """The env files of units, which may hold secrets; takes no longer than `problems`.
+
+    Args:
+        units: by the host of their service.
+    """
+    found: set[Path] = set()
+    for host, unit in units.items():
+        if isinstance(unit, ComposeUnit):
+            from autostart_proxy.backends.compose import check
+
+            found.update(await check.env_files(host, unit))
     return found

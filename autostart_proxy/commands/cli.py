@@ -191,6 +191,7 @@ def _check(options: argparse.Namespace) -> int:
     if problems:
         print(printable("\n".join(problems)))
         return 1
+    _warn(*file.exposed(config))
     count = len(config.services)
     print(f"{file.path}: good, {count} service{'' if count == 1 else 's'}")
     return 0
@@ -318,6 +319,10 @@ def _configured_socket(options: argparse.Namespace) -> Path:
     path = _config_path(options)
     try:
         named = _top_level(path).get("controlSocket")
+    except PermissionError:  # of a file with secrets; who may ask the proxy need not see them
+        named = None
+        if options.config:
+            _warn(*_problems(path))
     except (OSError, ValueError):
         named = None
         if options.config or path.exists():

@@ -98,6 +98,7 @@ class ServiceConfig(_Keys, frozen=True, json_schema_extra=_demand_nothing):
         description="Environment variables for command, beside PATH, HOME, USER, LOGNAME, SHELL,"
         " TMPDIR, TZ, LANG, LANGUAGE and LC_* of the proxy.",
         examples=[{"LOG_LEVEL": "info"}],
+        repr=False,  # tokens and passwords
         # pydantic lets other names through here, unlike when it reads.
         json_schema_extra={"additionalProperties": False},
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
@@ -220,7 +221,15 @@ class _Reader:
 
 
 def _remark(at: Position, path: _Path, reason: str) -> _Remark:
-    return at, f"{_spell(path)}: {reason}" if path else reason
+    return at, f"{_spell(_discreet(path))}: {reason}" if path else reason
+
+
+def _discreet(path: _Path) -> _Path:
+    """Leave out what is no name of a variable: it may hold what belongs into the value."""
+    for at, (before, part) in enumerate(pairwise(path), 1):
+        if before == "env" and isinstance(part, str) and not part.isidentifier():
+            return path[:at]
+    return path
 
 
 def _dict(written: object) -> dict[str, Any]:

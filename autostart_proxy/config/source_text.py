@@ -278,8 +278,9 @@ class _Yaml:
             root = self._yaml.compose(self._text, Loader=self._yaml.SafeLoader)
         except self._yaml.MarkedYAMLError as error:
             at = _at(error.problem_mark)
-            reason = str(error.problem)
-            if reason.endswith("any token"):
+            # An unquoted value may look like a name, and be a password.
+            reason = re.sub(r"\b(alias|anchor|tag handle) ['\"].*['\"]", r"\1", str(error.problem))
+            if reason.endswith(("any token", "alias", "anchor", "tag handle")):
                 reason += "; indent with spaces, and put quotes around special characters"
             raise NotADocument(at, reason) from None
         except self._yaml.reader.ReaderError as error:
@@ -313,7 +314,8 @@ class _Yaml:
         kind = node.tag.removeprefix("tag:yaml.org,2002:")
         is_number = kind in ("int", "float")
         if kind not in ("bool", "null", "str") and (not is_number or ":" in node.value):
-            raise NotADocument(at, f"{node.value!r} is read as a {kind}; put it in quotes")
+            read_as = kind if kind in ("int", "float", "merge", "timestamp") else "tag"
+            raise NotADocument(at, f"this is read as a {read_as}; put it in quotes")
         try:
             return _scalar(at, self._constructor.construct_object(node))
         except ValueError:

@@ -7,7 +7,7 @@ its keys in `model`, a backend, and a line in `backends.registry`.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
@@ -31,11 +31,11 @@ class ComposeUnit:
 @dataclass(frozen=True, slots=True)
 class CommandUnit:
     """A program, run without a shell; `env` is set on top of the few variables that it gets of the
-    proxy's environment."""
+    proxy's environment, and may hold secrets."""
 
     command: tuple[str, ...]
     cwd: Path | None
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     host: str
     port: int
 

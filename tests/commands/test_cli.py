@@ -16,6 +16,7 @@ import pytest
 from autostart_proxy import __version__
 from autostart_proxy.commands import cli
 from autostart_proxy.config.model import schema
+from autostart_proxy.control import client as control
 from tests.control.test_client import proxy_that_says
 from tests.ports import free_port
 from tests.running import LIMIT_SECONDS, Proxy, running
@@ -81,6 +82,31 @@ async def test_a_file_in_the_making_keeps_nobody_from_the_running_proxy(proxy: P
     assert f"autostart-proxy: {proxy.config}:1:2: expected" in errors
     assert "no proxy answers" in errors
     assert (status, out) == (1, "")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody who may not read")
+async def test_who_may_ask_the_proxy_need_not_read_its_secrets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    closed = tmp_path / "closed.json"
+    closed.write_text('{"services": {}}')
+    closed.chmod(0o600)
+    for each in [tmp_path, *tmp_path.parents]:
+        if not each.stat().st_mode & 0o001:
+            each.chmod(0o711)
+    monkeypatch.setattr(cli, "CONFIG_PATHS", (closed,))
+    monkeypatch.setattr(control, "SYSTEM_SOCKET", tmp_path / "s")
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+    for words, said in ((["status"], ""), (["status", "--config", str(closed)], "may not be read")):
+        with proxy_that_says(tmp_path / "s", b'{"ok": true, "services": []}\n'):
+            (tmp_path / "s").chmod(0o666)
+            os.seteuid(65534)
+            try:
+                assert main(*words) == 0
+            finally:
+                os.seteuid(0)
+        errors = capsys.readouterr().err
+        assert said in errors and bool(said) == bool(errors)
 
 
 async def test_where_nobody_answers_the_files_mistakes_are_told(proxy: Proxy) -> None:
@@ -169,6 +195,23 @@ def test_check_says_good_or_all_that_is_wrong(
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{path}:1:32: services.a.command: ")
     assert second.startswith(f"{path}:1:49: services.a.proxyPort: ")
+
+
+def test_a_file_with_secrets_that_everybody_may_read_is_a_warning_and_no_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(
+        '{"services": {"a": {"command": ["true"], "proxyPort": 1, "env": {"T": "sesame"}}}}'
+    )
+    for each in [tmp_path, *tmp_path.parents]:
+        if not each.stat().st_mode & 0o001:
+            each.chmod(0o711)
+    assert main("check", str(path)) == 0
+    out, errors = capsys.readouterr()
+    assert out == f"{path}: good, 1 service\n"
+    assert errors.startswith(f"autostart-proxy: {path}: everybody on this machine may read it")
+    assert "sesame" not in errors
 
 
 def test_check_finds_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

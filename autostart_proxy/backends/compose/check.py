@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from itertools import combinations
+from pathlib import Path
 
 from autostart_proxy.backends.cancellation import together
-from autostart_proxy.backends.compose.cli import ComposeFailed
+from autostart_proxy.backends.compose.cli import Compose, ComposeFailed
+from autostart_proxy.backends.compose.fingerprint import fingerprint
 from autostart_proxy.backends.compose.folder import ComposeFolder
 from autostart_proxy.backends.compose.port import written
 from autostart_proxy.backends.docker.api import docker_host, is_loopback
@@ -36,6 +38,15 @@ async def problems(units: Mapping[str, ComposeUnit]) -> list[Problem]:
 
     found = await together(look(host) for host in folders)
     return [each for several in found for each in several] + list(_clashes(folders))
+
+
+async def env_files(host: str, unit: ComposeUnit) -> Collection[Path]:
+    """The env files that Compose reads for a folder; none where Compose cannot be run."""
+    compose = Compose(unit.folder, unit.profiles, docker_host(), host)
+    try:
+        return (await fingerprint(unit.folder, compose.interpolated)).env_files
+    except BackendRefused:
+        return ()
 
 
 async def _look(host: str, unit: ComposeUnit, folder: ComposeFolder) -> list[Problem]:

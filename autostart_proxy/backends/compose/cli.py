@@ -38,6 +38,12 @@ _OF_ONE_PROJECT = (
 )
 """Variables that, set for the proxy, would make all its services one project or one daemon."""
 
+_VALUE = re.compile(
+    r"(in variable name|unterminated quoted value|Invalid template:|You may need to escape any \$"
+    r" with another \$\.)\s.*"
+)
+"""Where Compose repeats what stands in an env file or a variable: it may be a password."""
+
 ALL_PROFILES = ("*",)
 
 
@@ -173,7 +179,7 @@ class Compose:
             *command, "--ansi", "never", *options, *arguments, set=named, input=input
         )
         if code != 0:
-            lines = "\n".join(complaint.lines)
+            lines = _VALUE.sub(r"\1 …", "\n".join(complaint.lines))
             asked = " ".join(arguments)
             raise ComposeFailed(f"docker compose {asked} exited with {code}:\n{lines}")
         return output

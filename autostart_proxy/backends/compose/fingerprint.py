@@ -39,11 +39,13 @@ class Fingerprint:
     Attributes:
         roots: the Compose files that the project begins with.
         stamps: by path; None for one that is not there.
+        env_files: those that are there and become somebody's environment, or labels.
         complete: whether these are all.
     """
 
     roots: list[Path] = field(default_factory=list)
     stamps: dict[str, Stamp] = field(default_factory=dict)
+    env_files: set[Path] = field(default_factory=set)
     complete: bool = True
 
     def still_holds(self) -> bool:
@@ -145,8 +147,7 @@ class _Search:
             return
         bases = dict.fromkeys((place.folder, path.parent))  # which one counts depends on the key
         for name in await self._resolved(named.values, place):
-            for base in bases:
-                self._found.see(_path(base, name))
+            self._present(*(_path(base, name) for base in bases))
         for name in await self._resolved(named.extended, place):
             for other in self._there(bases, name):
                 await self._follow(other, _Place(other.parent, place.env_files))
@@ -175,7 +176,10 @@ class _Search:
         return there
 
     def _present(self, *paths: Path) -> tuple[Path, ...]:
-        return tuple(each for each in dict.fromkeys(paths) if self._found.see(each))
+        """Note env files; which of them are there."""
+        there = tuple(each for each in dict.fromkeys(paths) if self._found.see(each))
+        self._found.env_files.update(there)
+        return there
 
     async def _resolved(self, texts: Sequence[str], place: _Place) -> list[str]:
         if not any("$" in each for each in texts):

@@ -43,6 +43,29 @@ async def test_a_file_that_is_named_and_missing_is_refused_in_composes_own_words
     assert "nowhere.env" in reason.detail or "gone.yml" in reason.detail
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *((".env", each) for each in ("sesame$#", "!sesame=1", 'T="sesame', "T='sesame")),
+        *((".env", each) for each in ("T=${sesame", "a.env=sesame\nsesame{", "T: '\nsesame")),
+        ("a.env", 'T="sesame'),
+        *(
+            ("compose.yaml", "services: {app: {image: x, environment: {A: '%s'}}}" % each)  # noqa: UP031
+            for each in ("${sesame", "${A:sesame}")
+        ),
+    ],
+)
+async def test_what_compose_cannot_read_of_a_secret_is_not_repeated(
+    stack: Stack, service: Start, name: str, text: str
+) -> None:
+    stack.write_text("compose.yaml", "services: {app: {image: x, env_file: a.env}}\n")
+    stack.write_text("a.env", "B=1\n")
+    stack.write_text(name, text + "\n")
+    reason = await refusal_of(service())
+    assert isinstance(reason, Misconfigured)
+    assert "sesame" not in reason.detail
+
+
 async def test_a_missing_folder_is_refused_and_is_there_once_it_is_made(
     stack: Stack, service: Start, tmp_path: Path, port: int
 ) -> None:
