@@ -10,23 +10,19 @@ from pathlib import Path
 import pytest
 
 SERVICES = Path(__file__).parents[2] / "services"
-FASTER_WHISPER = ("common", "faster-whisper")
-WHISPERX = (*FASTER_WHISPER, "whisperx")
 
 
-def versions(extra: str, machine: str, projects: tuple[str, ...]) -> dict[str, str]:
+def versions(machine: str, *locks: str) -> dict[str, str]:
     """What an image of Debian's python:3.11-slim gets, by name; from wheels only."""
-    script = [sys.executable, "requirements.py", extra, *projects]
-    wanted = subprocess.run(script, cwd=SERVICES, capture_output=True, text=True, check=True)
     # uv resolves for other machines than its own, which pip does not: pip's conditions on the
     # processor are those of the machine that it runs on.
     resolved = subprocess.run(
         [
-            *(sys.executable, "-m", "uv", "pip", "compile", "-", "--quiet"),
+            *(sys.executable, "-m", "uv", "pip", "compile", "--quiet", *locks),
             *("--python-version=3.11", f"--python-platform={machine}-manylinux_2_28"),
             *("--only-binary=:all:", "--no-header", "--no-annotate"),
         ],
-        input=wanted.stdout,
+        cwd=SERVICES,
         capture_output=True,
         text=True,
     )
@@ -40,7 +36,7 @@ def versions(extra: str, machine: str, projects: tuple[str, ...]) -> dict[str, s
     ("machine", "extra"), [("aarch64", "cpu"), ("x86_64", "cpu"), ("x86_64", "cuda")]
 )
 def test_faster_whisper_brings_cuda_where_it_is_asked_for(machine: str, extra: str) -> None:
-    found = versions(extra, machine, FASTER_WHISPER)
+    found = versions(machine, f"faster-whisper/requirements-{extra}.lock")
     assert "ctranslate2" in found
     assert "torch" not in found
     cuda = {"nvidia-cublas-cu12", "nvidia-cudnn-cu12"} & set(found)
@@ -49,7 +45,7 @@ def test_faster_whisper_brings_cuda_where_it_is_asked_for(machine: str, extra: s
 
 @pytest.mark.parametrize("machine", ["aarch64", "x86_64"])
 def test_whisperx_brings_the_torch_that_it_is_made_for(machine: str) -> None:
-    found = versions("", machine, WHISPERX)
+    found = versions(machine, "whisperx/requirements.lock", "whisperx/pytorch-cuda.lock")
     assert found["torch"].startswith("2.8.")
     assert found["pyannote-audio"].startswith("4.0.")
     assert ("nvidia-cublas-cu12" in found) == (machine == "x86_64"), "PyPI's is for CPUs on ARM"
