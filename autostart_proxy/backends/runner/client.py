@@ -17,7 +17,7 @@ from pathlib import Path
 from autostart_proxy.backends import Exit, Observation, Upstream
 from autostart_proxy.backends.cancellation import over
 from autostart_proxy.backends.runner.messages import (
-    LINE_LIMIT_BYTES,
+    NEWS_LIMIT_BYTES,
     Cancel,
     Changed,
     Made,
@@ -137,7 +137,7 @@ class RunnerBackend:
 
     async def _connect(self) -> _Connection:
         try:
-            streams = await asyncio.open_unix_connection(self._path, limit=LINE_LIMIT_BYTES)
+            streams = await asyncio.open_unix_connection(self._path, limit=NEWS_LIMIT_BYTES)
         except OSError as error:
             reason = f"command: nobody runs it at {self._path}: {error.strerror}; {_CURE}"
             raise BackendRefused(Misconfigured(detail=reason)) from error
@@ -227,6 +227,7 @@ class _Connection:
         try:
             async for sent in self._reader:
                 self._take(read_news(sent))
+                await asyncio.sleep(0)  # a runner that never stops talking holds nobody up
         except (Nonsense, ValueError) as error:  # ValueError: a line that is too long
             _log.warning("the runner of commands is not understood", extra={"reason": str(error)})
         except ConnectionError:

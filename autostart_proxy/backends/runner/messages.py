@@ -27,8 +27,11 @@ from autostart_proxy.errors import (
     StopFailed,
 )
 
-LINE_LIMIT_BYTES = 4 * 1024 * 1024
+ORDER_LIMIT_BYTES = 4 * 1024 * 1024
 """More than the arguments and the environment of a program may have (execve(2))."""
+
+NEWS_LIMIT_BYTES = 256 * 1024
+"""More than the last lines of a program may have."""
 
 
 Verb: TypeAlias = Literal["start", "verify", "stop", "observe", "log_tail"]

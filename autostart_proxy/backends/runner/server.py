@@ -9,7 +9,7 @@ from contextlib import suppress
 
 from autostart_proxy.backends.process import ProcessBackend
 from autostart_proxy.backends.runner.messages import (
-    LINE_LIMIT_BYTES,
+    ORDER_LIMIT_BYTES,
     Cancel,
     Changed,
     Made,
@@ -38,7 +38,7 @@ class Runner:
     async def listen(self, listener: socket.socket) -> None:
         """Accept proxies on a bound unix socket, which is closed with the runner."""
         self._server = await asyncio.start_unix_server(
-            self._serve, sock=listener, limit=LINE_LIMIT_BYTES
+            self._serve, sock=listener, limit=ORDER_LIMIT_BYTES
         )
 
     async def close(self) -> None:

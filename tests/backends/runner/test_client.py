@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +158,35 @@ async def test_a_runner_that_says_anything_else_is_not_listened_to(
             await backends(programs.gentle()).start(ignore)
     assert isinstance(refusal.value.reason, StartFailed)
     server.close()
+
+
+async def test_a_runner_that_never_stops_talking_holds_nobody_up(
+    backends: Make, path: Path
+) -> None:
+    told = threading.Event()
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            while not told.is_set():
+                connection.sendall(b'{"changed": true}\n' * 10_000)
+
+    with bind(path) as listener:
+        listener.listen()
+        talking = threading.Thread(target=serve)
+        talking.start()
+        backend = backends(programs.gentle())
+        starting = asyncio.ensure_future(backend.start(ignore))
+        loop, worst = asyncio.get_running_loop(), 0.0
+        for _ in range(100):
+            began = loop.time()
+            await asyncio.sleep(0.01)
+            worst = max(worst, loop.time() - began)
+        told.set()
+        with pytest.raises(BackendRefused):
+            await starting
+        await asyncio.to_thread(talking.join)
+    assert worst < 0.25
 
 
 async def test_a_runner_cannot_lead_requests_elsewhere(
