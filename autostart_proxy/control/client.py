@@ -57,9 +57,13 @@ def ask(path: Path, request: Mapping[str, Any]) -> dict[str, Any]:
             raise ControlError(f"{path}: {error.strerror or error}") from None
     if not line:
         raise ControlError("the proxy hung up before it was done; it was most likely stopped")
-    answer: dict[str, Any] = json.loads(line)
-    if not answer["ok"]:
-        raise ControlError(answer["message"])
+    try:
+        answer: dict[str, Any] = json.loads(line)
+        refusal = "" if answer["ok"] else str(answer["message"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise ControlError(f"{path}: what answers here is no autostart-proxy") from None
+    if refusal:
+        raise ControlError(refusal)
     return answer
 
 

@@ -57,6 +57,17 @@ def test_a_proxy_that_hangs_up_was_most_likely_stopped(tmp_path: Path) -> None:
         ask(tmp_path / "s", STATUS)
 
 
+@pytest.mark.parametrize(
+    "said", [b"x\n", b"{}\n", b"[]\n", b"3\n", b'{"ok": false}\n', b"[" * 50_000 + b"\n", b"\xff\n"]
+)
+def test_what_is_no_proxy_is_told_as_such(tmp_path: Path, said: bytes) -> None:
+    with (
+        proxy_that_says(tmp_path / "s", said),
+        pytest.raises(ControlError, match="is no autostart-proxy$"),
+    ):
+        ask(tmp_path / "s", STATUS)
+
+
 def test_where_no_proxy_runs_its_socket_is_named(tmp_path: Path) -> None:
     bind(tmp_path / "dead").close()
     for path in (tmp_path / "dead", tmp_path / "none"):
@@ -91,11 +102,14 @@ os.umask(0)
 with socket.socket(socket.AF_UNIX) as listener:
     listener.bind(sys.argv[1])
     listener.listen()
+    listener.settimeout(30)
     print(flush=True)
     connection, _ = listener.accept()
     with connection, connection.makefile("rb") as lines:
-        connection.sendall(b'{"ok": true, "services": []}\\n')
-        print(lines.readline())
+        said = lines.readline()
+        print(said)
+        if said:
+            connection.sendall(b'{"ok": true, "services": []}\\n')
 """
     asked: list[bytes] = []
     with subprocess.Popen(
@@ -104,7 +118,7 @@ with socket.socket(socket.AF_UNIX) as listener:
         assert process.stdout is not None
         process.stdout.readline()
         yield asked
-        process.terminate()
+        # It ends by itself once somebody has connected and hung up.
         asked += [line for line in process.stdout if line.strip() != b"b''"]
 
 
