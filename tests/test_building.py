@@ -105,6 +105,17 @@ def test_a_list_that_is_made_again_keeps_its_versions(tmp_path: Path) -> None:
     assert check(tmp_path, "--check").returncode == 0
 
 
+def test_every_image_is_built_from_its_list_alone_and_on_what_is_named() -> None:
+    for each in ROOT.glob("services/*/Dockerfile"):
+        text = each.read_text()
+        assert re.findall(r"^FROM (?!\$\{)", text, re.MULTILINE) == []
+        installs = re.findall(r"pip install [^\n]*", text)
+        assert len(installs) >= 3
+        for install in installs:
+            torch = "torch~=" in install and "TORCH_INDEX" in install
+            assert torch or "--require-hashes" in install or "--no-index" in install
+
+
 @pytest.mark.docker
 def test_the_bill_of_an_image_names_all_that_is_installed_in_it() -> None:
     done = subprocess.run(

@@ -130,7 +130,7 @@ def test_a_token_bakes_a_gated_model_and_stays_outside(hub: FakeHub) -> None:
         assert hub.tokens == {TOKEN}
         assert TOKEN not in built.stdout
         assert TOKEN not in docker("history", "--no-trunc", image) + docker("inspect", image)
-        search = 'find / -xdev -type f -newer /src/requirements.txt -exec grep -lF "$TOKEN" {} +'
+        search = 'find / -xdev -type f -newer /src/requirements.lock -exec grep -lF "$TOKEN" {} +'
         found = subprocess.run(
             ["docker", "run", "--rm", "--user", "0", "--env", "TOKEN", image, "sh", "-c", search],
             env=os.environ | {"TOKEN": TOKEN},
