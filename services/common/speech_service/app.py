@@ -15,6 +15,7 @@ from .contract.engine import WORKER_THREADS, Engine
 from .contract.settings import Settings
 from .http.access import Access
 from .http.auth import BearerAuth
+from .http.browsers import OwnPagesOnly
 from .http.refusals import add_error_handlers
 from .http.sockets import Connections
 from .routes import models, openai, page, state
@@ -61,9 +62,12 @@ def create_app(
     add_docs(app, key_needed=settings.api_key is not None)
     add_error_handlers(app)
     app.add_middleware(Connections, places=service.live_connections)
-    # The last one added is the first to see a request: preflights carry no key.
+    # The last one added is the first to see a request: preflights carry no key. No browser brings
+    # the key unasked, so whoever has it needs not say where the request came from.
     if settings.api_key:
         app.add_middleware(BearerAuth, key=settings.api_key.get_secret_value())
+    else:
+        app.add_middleware(OwnPagesOnly, settings=settings)
     if settings.allow_origins:
         app.add_middleware(
             CORSMiddleware,

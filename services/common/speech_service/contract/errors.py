@@ -123,6 +123,20 @@ class UnauthorizedBrowser(Unauthorized):
         return {}
 
 
+class CrossSite(InvalidRequest):
+    """A page of another site asks, through the browser of somebody who visits it."""
+
+    status = 403
+    code = "cross_site"
+
+
+class UnknownHost(InvalidRequest):
+    """The service is asked for by a name that it does not have."""
+
+    status = 403
+    code = "unknown_host"
+
+
 class NotFound(InvalidRequest):
     """No such route or thing."""
 

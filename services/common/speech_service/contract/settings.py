@@ -70,6 +70,7 @@ class Settings(BaseSettings):
     ] = "info"
     api_key: SecretStr | None = None
     allow_origins: list[str] = []
+    allow_hosts: list[str] = []
     enable_ui: bool = True
 
     default_language: LanguageCode = None

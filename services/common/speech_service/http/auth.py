@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..contract.errors import Unauthorized, UnauthorizedBrowser
-from .refusals import error_response, refuse_handshake
+from .refusals import refuse
 
 KEY_HEADER = "X-Api-Key"
 """Where a key may come besides `Authorization: Bearer`."""
@@ -43,10 +43,7 @@ class BearerAuth:
         error = refusal(
             f"a valid API key is required: Authorization: Bearer <key>, or {KEY_HEADER}: <key>"
         )
-        if scope["type"] == "websocket":
-            await refuse_handshake(send, error)
-        else:
-            await error_response(error)(scope, receive, send)
+        await refuse(error, scope, receive, send)
 
     def _open(self, scope: Scope) -> bool:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))

@@ -10,7 +10,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Match
-from starlette.types import Send
+from starlette.types import Receive, Scope, Send
 
 from ..contract.errors import HttpError, InternalError, SpeechError
 from .disconnect import ClientLeft
@@ -36,18 +36,24 @@ def error_response(error: SpeechError) -> Response:
     return JSONResponse(error.as_openai(), error.status, error.headers)
 
 
-async def refuse_handshake(send: Send, error: SpeechError) -> None:
-    """Answer a WebSocket's handshake with an error in that shape, in place of accepting it."""
+async def refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer in place of an application; a WebSocket's handshake is refused before it is accepted.
+
+    See the extension `websocket.http.response` of ASGI.
+    """
     response = error_response(error)
-    start = {"status": response.status_code, "headers": response.raw_headers}
-    await send({"type": "websocket.http.response.start", **start})
-    await send({"type": "websocket.http.response.body", "body": response.body})
+    if scope["type"] == "websocket":
+        start = {"status": response.status_code, "headers": response.raw_headers}
+        await send({"type": "websocket.http.response.start", **start})
+        await send({"type": "websocket.http.response.body", "body": response.body})
+    else:
+        await response(scope, receive, send)
 
 
 def add_error_handlers(app: FastAPI) -> None:
     """Let an application answer every failure in that shape."""
 
-    async def refuse(request: Request, error: Exception) -> Response:
+    async def failed(request: Request, error: Exception) -> Response:
         headers = dict(getattr(error, "headers", None) or {})
         response = error_response(translated(error))
         response.headers.update(headers)
@@ -60,7 +66,7 @@ def add_error_handlers(app: FastAPI) -> None:
         return Response(status_code=499)
 
     for kind in (SpeechError, HTTPException, RequestValidationError):
-        app.add_exception_handler(kind, refuse)
+        app.add_exception_handler(kind, failed)
     app.add_exception_handler(ClientLeft, client_left)
     app.add_exception_handler(ClientDisconnect, client_left)
 

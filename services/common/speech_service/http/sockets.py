@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..contract.errors import InvalidRequest, QueueFull, SpeechError
 from ..work.live import LiveSession
 from ..work.places import Places
-from .refusals import refuse_handshake, translated
+from .refusals import refuse, translated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,7 @@ class Connections:
             try:
                 held.enter_context(self._places.one())
             except QueueFull as error:
-                await refuse_handshake(send, error)
+                await refuse(error, scope, receive, send)
             else:
                 await self._app(scope, receive, send)
 
