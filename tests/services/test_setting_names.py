@@ -156,3 +156,16 @@ def test_docker_gives_longer_than_the_service_takes_to_end(
 ) -> None:
     wish = {"UVICORN_TIMEOUT_GRACEFUL_SHUTDOWN": own}
     assert engine.in_the_container(tmp_path, wish)["stop_grace_period"] == docker
+
+
+@pytest.mark.docker
+@engines
+@pytest.mark.parametrize(("own", "given"), [("", None), ("3g", 3 << 30)])
+def test_a_container_has_a_memory_limit_that_the_readme_explains(
+    engine: Shipped, own: str, given: int | None, tmp_path: Path
+) -> None:
+    service = engine.in_the_container(tmp_path, {"MEMORY_LIMIT": own})
+    explained = re.search(r"The container may take (\d+) GB, swap included", engine.readme)
+    assert explained is not None
+    limit = given or int(explained[1]) << 30
+    assert int(service["mem_limit"]) == int(service["memswap_limit"]) == limit

@@ -3,8 +3,9 @@
 FFmpeg opens playlists, and playlists open other files and addresses. So it is told which container
 formats may be tried, it may follow no protocol but the file it was given, and it never learns the
 name a client gave. Length is limited twice: `probe` walks the packets before any work is queued,
-and `decode` counts samples, because what a header or a packet declares may be a lie. Times are
-those of a player: where a track starts late or has a hole there is silence (see `timeline`).
+and `decode` counts samples before they are resampled, because what a header or a packet declares
+may be a lie; `limits` says what decoding may take. Times are those of a player: where a track
+starts late or has a hole there is silence (see `timeline`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from ..contract.errors import (
     TooLong,
 )
 from .containers import HEAD_BYTES, container_of
+from .limits import DEMUXER, block_samples, check_sound, inconvertible, limit_allocations
 from .timeline import Timeline
 
 if TYPE_CHECKING:
     import av
     import numpy as np
     from av.audio.frame import AudioFrame
-    from av.audio.resampler import AudioResampler
     from numpy.typing import NDArray
 
     Packet = av.packet.Packet[av.AudioStream]
@@ -39,7 +40,10 @@ _FORMATS = (
     "aac", "ac3", "aiff", "amr", "asf", "au", "avi", "caf", "eac3", "flac", "flv", "matroska",
     "mov", "mp3", "mpeg", "mpegts", "ogg", "w64", "wav",
 )  # fmt: skip
-_OPTIONS = {"protocol_whitelist": "file,pipe", "format_whitelist": ",".join(_FORMATS)}
+_OPTIONS = DEMUXER | {
+    "protocol_whitelist": "file,pipe",
+    "format_whitelist": ",".join(_FORMATS),
+}
 
 _TIMED = {"asf", "flv", "matroska", "mov", "mpeg", "mpegts", "ogg"}
 """Demuxers whose time stamps are written in the file; those of others are counted from bytes."""
@@ -48,7 +52,7 @@ _PATIENCE_SECONDS = 3.0
 """How long FFmpeg may look for the next packet of audio."""
 
 _BLOCK = 500_000
-"""Samples resampled at once; frames are often tiny, and each call has its price."""
+"""Samples that are read or made up at once."""
 
 
 class Recording(Protocol):
@@ -117,7 +121,8 @@ class MediaFile:
             stream = _audio_stream(container, self._track)
             packets = _packets(container, stream, reader)
             frames = (frame for packet in packets for frame in _frames(packet))
-            for block in _resampled(frames, _timeline(container, stream)):
+            heard = _bounded(frames, max_seconds)
+            for block in _resampled(heard, _timeline(container, stream)):
                 samples += len(block)
                 if samples > max_seconds * SAMPLE_RATE:
                     raise _too_long(max_seconds)
@@ -217,6 +222,7 @@ class _Reader:
 def _open(file: _Reader) -> av.container.InputContainer:
     import av
 
+    limit_allocations()
     try:
         container = av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:
@@ -256,8 +262,11 @@ def _audio_stream(container: av.container.InputContainer, track: int | None) -> 
         raise InvalidField(
             f"track: the file has {len(tracks)} audio tracks, counted from 0", "track"
         )
-    if stream.codec_context is None:
+    context = stream.codec_context
+    if context is None:
         raise NoAudio("the codec of the audio stream is unknown", "file")
+    if context.sample_rate:
+        check_sound(context.sample_rate, context.layout.nb_channels)
     return stream
 
 
@@ -314,6 +323,20 @@ def _frames(packet: Packet) -> list[AudioFrame]:
         return []
 
 
+def _bounded(frames: Iterator[AudioFrame], max_seconds: float) -> Iterator[AudioFrame]:
+    """Yield frames as long as they play for no longer than that, and can be resampled.
+
+    What a stream declares need not be true of its frames, nor stay true.
+    """
+    seconds = 0.0
+    for frame in frames:
+        check_sound(frame.sample_rate, frame.layout.nb_channels)
+        seconds += frame.samples / frame.sample_rate
+        if seconds > max_seconds:
+            raise _too_long(max_seconds)
+        yield frame
+
+
 def _resampled(
     frames: Iterator[AudioFrame], timeline: Timeline | None
 ) -> Iterator[NDArray[np.int16]]:
@@ -348,17 +371,31 @@ class _Run:
 
     def add(self, frame: AudioFrame) -> Iterator[NDArray[np.int16]]:
         """Yield what is due with one more frame."""
+        import av
+
         # Where it belongs is settled, and the queue takes no holes.
         frame.pts = None
-        self._fifo.write(frame)
-        if self._fifo.samples >= _BLOCK:
-            yield from _blocks(self._resampler, self._fifo.read())
+        try:
+            self._fifo.write(frame)
+        except av.error.FFmpegError as error:
+            raise inconvertible() from error
+        if self._fifo.samples >= block_samples(frame):
+            yield from self._blocks(self._fifo.read())
 
     def end(self) -> Iterator[NDArray[np.int16]]:
         """Yield the rest."""
         if self._fifo.samples:
-            yield from _blocks(self._resampler, self._fifo.read())
-            yield from _blocks(self._resampler, None)
+            yield from self._blocks(self._fifo.read())
+            yield from self._blocks(None)
+
+    def _blocks(self, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:
+        import av
+
+        try:
+            for resampled in self._resampler.resample(frame):
+                yield cast("NDArray[np.int16]", resampled.to_ndarray()).reshape(-1)
+        except av.error.FFmpegError as error:
+            raise inconvertible() from error
 
 
 def _silence(seconds: float) -> Iterator[NDArray[np.int16]]:
@@ -367,11 +404,6 @@ def _silence(seconds: float) -> Iterator[NDArray[np.int16]]:
     samples = round(seconds * SAMPLE_RATE)
     for done in range(0, samples, _BLOCK):
         yield np.zeros(min(_BLOCK, samples - done), np.int16)
-
-
-def _blocks(resampler: AudioResampler, frame: AudioFrame | None) -> Iterator[NDArray[np.int16]]:
-    for resampled in resampler.resample(frame):
-        yield cast("NDArray[np.int16]", resampled.to_ndarray()).reshape(-1)
 
 
 def _nothing_decodes() -> NoAudio:
