@@ -7,6 +7,7 @@ afterwards, so that limits apply while it arrives and every error has one shape.
 from __future__ import annotations
 
 import binascii
+import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, TypeVar
@@ -105,6 +106,26 @@ def _data(url: str) -> bytes:
         "known_speaker_references must be data URLs, such as data:audio/wav;base64,…",
         "known_speaker_references",
     )
+
+
+def json_object(text: str | None, what: str = "every message") -> dict[str, Any]:
+    """Return what is one JSON object.
+
+    Args:
+        what: is meant to be one, for the person who sent it.
+    Raises:
+        InvalidRequest: it is something else, is nested too deeply, or holds half a character, which
+            no answer could repeat.
+    """
+    try:
+        found = json.loads(text or "")
+        if "\\u" in (text or ""):
+            json.dumps(found, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what} must be a JSON object") from error
+    if not isinstance(found, dict):
+        raise InvalidRequest(f"{what} must be a JSON object")
+    return found
 
 
 def parse(kind: type[F], fields: dict[str, Any]) -> F:

@@ -1,6 +1,7 @@
 """What routes are given: the service, and those that take speech an intake for their request.
 
-Rules: a full queue refuses before the body is read, and only so many are read at a time. What has
+Rules: no route lets the framework read its body, which it would keep whole, before anything can be
+asked. A full queue refuses before the body is read, and only so many are read at a time. What has
 been received is closed when the request ends, however it ends, unless a job has taken it over. What
 a client waits for is given up once it has left.
 """
@@ -27,12 +28,13 @@ from ..media.remote import fetch
 from ..work.job import Job
 from ..work.service import SpeechService
 from .disconnect import unless_client_leaves
-from .forms import SpeakerFields, parse
+from .forms import SpeakerFields, json_object, parse
 from .spellings import nested
-from .upload import Limits, Upload, read_form
+from .upload import Limits, Upload, read_body, read_form
 
 F = TypeVar("F", bound=BaseModel)
 
+_JSON_BYTES = 1 << 20
 _LEAST_VOICE_SECONDS, _MOST_VOICE_SECONDS = 1.95, 10.05
 """OpenAI's 2 to 10 seconds, and what codecs take or add."""
 
@@ -70,13 +72,26 @@ class SpeechIntake:
             QueueFull, InvalidField; and what `read_form` raises.
         """
         self.service.turns.check()
-        settings = self.settings
-        limits = Limits(settings.max_upload_bytes, settings.upload_timeout, settings.min_free_disk)
+        limits = self._limits(self.settings.max_upload_bytes)
         with self.service.uploads.one():
             upload, fields = await read_form(self._request, limits, file_fields)
         self._received.callback(upload.file.close)
         query = nested(self._request.query_params.multi_items())
         return upload, parse(kind, {**query, **fields})
+
+    async def json(self, kind: type[F]) -> F:
+        """Return a body in JSON as a form.
+
+        Raises:
+            QueueFull, InvalidField; and what `read_body` and `json_object` raise.
+        """
+        with self.service.uploads.one():
+            body = await read_body(self._request, self._limits(_JSON_BYTES))
+        return parse(kind, json_object(body.decode(errors="replace"), "the body"))
+
+    def _limits(self, max_bytes: int) -> Limits:
+        settings = self.settings
+        return Limits(max_bytes, settings.upload_timeout, settings.min_free_disk)
 
     async def fetched(self, url: str, track: int | None) -> Recording:
         """Return the recording at an address that the client names; errors as `fetch`, QueueFull.

@@ -32,6 +32,13 @@ def openapi_body(kind: type[BaseModel]) -> dict[str, Any]:
     return _multipart("file", _inlined(schema, definitions)["properties"])
 
 
+def openapi_json(kind: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a form as a body in JSON."""
+    schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+    body = {"schema": _inlined(schema, schema.pop("$defs", {}))}
+    return {"requestBody": {"required": True, "content": {"application/json": body}}}
+
+
 def openapi_query(kind: type[BaseModel], file_field: str) -> dict[str, Any]:
     """Return the OpenAPI description of a form in the query, and a multipart body with a file."""
     schema = kind.model_json_schema(ref_template="#/components/schemas/{model}")

@@ -19,6 +19,7 @@ from ..contract.engine import WORKER_THREADS
 from ..contract.settings import BadSettings, S, read_environment
 from ..process import logs
 from .heads import PatientProtocol
+from .sockets import LONGEST_MESSAGE_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +94,9 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
         root_path=settings.root_path,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         http=PatientProtocol,
-        ws_max_size=16 << 20,
+        ws_max_size=LONGEST_MESSAGE_BYTES,
+        # Audio does not get smaller by it, and a few bytes would become megabytes.
+        ws_per_message_deflate=False,
         log_config=None,
         access_log=False,
         server_header=False,

@@ -9,7 +9,6 @@ something else is waited for.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import InvalidRequest, QueueFull, SpeechError
+from ..contract.errors import QueueFull, SpeechError
 from ..work.live import LiveSession
 from ..work.places import Places
 from .refusals import refuse, translated
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+LONGEST_MESSAGE_BYTES = 4 << 20
+"""A minute of audio, as samples of 32 bits at 16 kHz or as base64 of pcm16 at 24 kHz."""
+
 END_OF_AUDIO = "END_OF_AUDIO"
 POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
 
@@ -38,6 +40,8 @@ POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
 GREETING_SECONDS = 10.0
 """In which a client that speaks first has to do so."""
 _EARLY_MESSAGES = 64
+_EARLY_BYTES = LONGEST_MESSAGE_BYTES
+"""How much of a client waits here; what it sends beyond stays with it until this has been read."""
 
 
 class Connections:
@@ -79,12 +83,16 @@ class Inbox:
         """
         working = asyncio.ensure_future(work)
         try:
-            while not working.done() and len(self._early) < _EARLY_MESSAGES:
+            while not working.done() and self._has_room():
                 await self._listen(working)
             return await working
         finally:
             working.cancel()
             await asyncio.gather(working, return_exceptions=True)
+
+    def _has_room(self) -> bool:
+        waiting = sum(_size(message) for message in self._early)
+        return len(self._early) < _EARLY_MESSAGES and waiting < _EARLY_BYTES
 
     async def _listen(self, working: asyncio.Future[T]) -> None:
         """Keep the next message, unless the work is done before one comes."""
@@ -101,22 +109,8 @@ class Inbox:
         self._early.append(message)
 
 
-def json_object(text: str | None) -> dict[str, Any]:
-    """Return a message that is one JSON object.
-
-    Raises:
-        InvalidRequest: it is something else, is nested too deeply, or holds half a character, which
-            no answer could repeat.
-    """
-    try:
-        found = json.loads(text or "")
-        if "\\u" in (text or ""):
-            json.dumps(found, ensure_ascii=False).encode()
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequest("every message must be a JSON object") from error
-    if not isinstance(found, dict):
-        raise InvalidRequest("every message must be a JSON object")
-    return found
+def _size(message: Message) -> int:
+    return len(message.get("bytes") or b"") + len(message.get("text") or "")
 
 
 async def converse(

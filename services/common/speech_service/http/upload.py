@@ -5,7 +5,8 @@ system removes even if the process is killed.
 
 Rules: a part is the recording by its field's name, or, where it has no name, by being a file. Every
 other part is a field, also one that a client sends as a file; what is too large for a field and a
-file beside the recording is nobody's, and left out.
+file beside the recording is nobody's, and left out. What is kept in memory has a limit of its own,
+whatever a recording may have.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ from .spellings import nested
 
 _FIELD_BYTES = 4 << 20
 """What one field may take; ten seconds of somebody's voice are among them."""
+_FIELDS_BYTES = 12 << 20
+"""What all fields may take: recordings of four voices."""
 _ENVELOPE_BYTES = 8 << 20
-"""What boundaries, part headers and the other fields of a form may take beside the file."""
+"""What boundaries, part headers and fields may have beside a file of the largest size."""
 _SPOOL_BYTES = 1 << 20
 _MAX_PARTS = 200
 LOWEST_BYTES_PER_SECOND = 1_000
@@ -90,7 +93,8 @@ async def read_form(
         ClientDisconnect: the client has left.
     """
     content_type = request.headers.get("content-type", "")
-    arriving = _bounded(request, limits)
+    largest = limits.max_bytes + _ENVELOPE_BYTES
+    arriving = _bounded(request, limits, largest, _too_large(limits.max_bytes))
     if content_type.partition(";")[0].strip().lower() != "multipart/form-data":
         async for _ in arriving:
             pass
@@ -117,22 +121,37 @@ async def read_form(
         return upload, fields
 
 
-async def _bounded(request: Request, limits: Limits) -> AsyncIterator[bytes]:
+async def read_body(request: Request, limits: Limits) -> bytes:
+    """Read a body that is no form.
+
+    Args:
+        request: its body must be unread.
+        limits: of the body.
+    Raises:
+        TooLarge: before reading, or as soon as the limit is passed.
+        TooSlow: it came at less than the lowest rate for too long.
+        ClientDisconnect: the client has left.
+    """
+    error = TooLarge(f"the body is larger than the {limits.max_bytes} bytes that are accepted")
+    return b"".join([data async for data in _bounded(request, limits, limits.max_bytes, error)])
+
+
+async def _bounded(
+    request: Request, limits: Limits, limit: int, error: TooLarge
+) -> AsyncIterator[bytes]:
     """Yield a body that is not too large: refused at once where its length is declared."""
-    limit = limits.max_bytes + _ENVELOPE_BYTES
     declared = request.headers.get("content-length", "")
-    received = int(declared) if declared.isdecimal() else 0
-    if received <= limit:
-        if received > _SPOOL_BYTES:
-            _check_room(received, limits.min_free_disk)
-        received = 0
-        async for data in _in_time(request, limits.timeout):
-            received += len(data)
-            if received > limit:
-                break
-            yield data
-    if received > limit:
-        raise _too_large(limits.max_bytes)
+    size = int(declared) if declared.isdecimal() else 0
+    if size > limit:
+        raise error
+    if size > _SPOOL_BYTES:
+        _check_room(size, limits.min_free_disk)
+    received = 0
+    async for data in _in_time(request, limits.timeout):
+        received += len(data)
+        if received > limit:
+            raise error
+        yield data
 
 
 async def _in_time(request: Request, most_seconds: float) -> AsyncIterator[bytes]:
@@ -199,6 +218,7 @@ class _Body:
         self._held = held
         self._min_free = min_free_disk
         self._strangers: list[str] = []
+        self._kept = 0
 
     def begin(self, head: Head) -> Sink:
         """Return what takes the data of a part."""
@@ -207,15 +227,27 @@ class _Body:
         sounds = head.media_type.startswith(("audio/", "video/"))
         is_file = head.filename is not None or sounds
         if head.name in self._names or (not head.name and is_file):
-            data = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
-            self._held.callback(data.close)
-            self.files.append(_File(head.name, head.filename or "audio", data))
-            return self.files[-1].take
+            return self._recording(head.name, head.filename or "audio")
         if not head.name:
             raise InvalidRequest("a part of the multipart body has no name")
         if is_file:
             self._strangers.append(head.name)
         return self._field(head.name, is_file)
+
+    def _recording(self, name: str | None, filename: str) -> Sink:
+        data = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115
+        self._held.callback(data.close)
+        file = _File(name, filename, data)
+        others = [other for other in self.files if other.name == name]
+        self.files.append(file)
+
+        def take(data: bytes) -> None:
+            if any(other.size for other in others):
+                expected = self._names[0]
+                raise InvalidField(f"one recording is expected in {name!r}, not several", expected)
+            file.take(data)
+
+        return take
 
     def _field(self, name: str, is_file: bool) -> Sink:
         value = bytearray()
@@ -225,10 +257,19 @@ class _Body:
         def take(data: bytes) -> None:
             nonlocal size
             size += len(data)
-            if size <= _FIELD_BYTES:
+            fits = size <= _FIELD_BYTES
+            if fits and self._kept + len(data) <= _FIELDS_BYTES:
+                self._kept += len(data)
                 value.extend(data)
             elif is_file:
+                self._kept -= len(value)
                 value.clear()
+                size = _FIELD_BYTES  # nor is what comes next kept
+            elif fits:
+                raise TooLarge(
+                    f"the fields beside the recording have more than {_FIELDS_BYTES} bytes; the "
+                    f"recording is expected in {self._names[0]!r}"
+                )
             else:
                 raise InvalidField(
                     f"the field {name[:80]!r} is longer than a field may be; the recording is "
@@ -258,17 +299,14 @@ class _Body:
         """Return the recording.
 
         Raises:
-            InvalidField: there is none, or more than one under the same name.
+            InvalidField: there is none.
         """
-        expected = self._names[0]
         for name in (*self._names, None, ""):
             files = [file for file in self.files if file.name == name]
-            filled = [file for file in files if file.size] or files[:1]
-            if len(filled) > 1:
-                raise InvalidField(f"one recording is expected in {name!r}, not several", expected)
-            if filled:
-                return Upload(filled[0].data, filled[0].filename, filled[0].size)
-        raise _missing(expected, *(f"there is a file in {name!r}" for name in self._strangers[:1]))
+            for file in sorted(files, key=lambda file: not file.size)[:1]:
+                return Upload(file.data, file.filename, file.size)
+        hints = (f"there is a file in {name!r}" for name in self._strangers[:1])
+        raise _missing(self._names[0], *hints)
 
 
 def _missing(field: str, *hints: str) -> InvalidField:

@@ -21,7 +21,7 @@ from ..contract.transcript import Options, Transcript, VoiceActivity
 from ..http import formats
 from ..http.forms import TrackField
 from ..http.intake import Intake, SpeechIntake
-from ..http.openapi import openapi_body
+from ..http.openapi import openapi_body, openapi_json
 from ..http.refusals import translated
 from ..http.spellings import FreeText
 from ..media.audio import MediaFile, Recording
@@ -121,12 +121,14 @@ async def transcribe(intake: Intake) -> Response:
 @router.post(
     "/transcribe/url",
     summary="Transcribe a recording from the internet (off by default)",
+    openapi_extra=openapi_json(UrlForm),
     responses=_PLAIN_RESPONSES,
 )
-async def transcribe_url(form: UrlForm, intake: Intake) -> Response:
+async def transcribe_url(intake: Intake) -> Response:
     """Fetch a public address and answer as `/transcribe`; needs `ALLOW_URL=1`."""
     if not intake.settings.allow_url:
         raise NotFound("fetching addresses is switched off; set ALLOW_URL=1 to allow it")
+    form = await intake.json(UrlForm)
     recording = await intake.fetched(form.url, form.track)
     return await _plain(intake, form, recording, form.url.rpartition("/")[2])
 

@@ -29,9 +29,9 @@ from ..contract.errors import (
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Transcript
 from ..http import formats
-from ..http.forms import parse
+from ..http.forms import json_object, parse
 from ..http.intake import Service
-from ..http.sockets import Inbox, Patience, converse, json_object, orderly
+from ..http.sockets import Inbox, Patience, converse, orderly
 from ..http.spellings import Form, FreeText
 from ..media.streams import Encoding, StreamDecoder
 from ..media.utterances import Pace
@@ -43,6 +43,7 @@ router = APIRouter()
 SUBPROTOCOL = "realtime"
 SHORTEST_COMMIT_SECONDS = 0.1
 """OpenAI's service takes less for a mistake, too."""
+_LONGEST_NAME = 512
 _TRANSCRIPTION = "conversation.item.input_audio_transcription"
 
 ENCODINGS = {
@@ -173,12 +174,8 @@ class _Conversation:
         self._inbox = Inbox(websocket)
         self._service = service
         self._id = _new("sess")
-        self._input: dict[str, Any] = {
-            "format": {"type": "audio/pcm"},
-            "transcription": {"model": websocket.query_params.get("model") or "whisper-1"},
-            "turn_detection": {"type": "server_vad"},
-        }
-        self._wanted = parse(SessionInput, self._input)
+        model = websocket.query_params.get("model") or "whisper-1"
+        self._wanted = parse(SessionInput, {"transcription": {"model": model}})
         self._decoder = StreamDecoder(self._wanted.format.encoding)
         self._item = _new("item")
         self._previous: str | None = None
@@ -215,7 +212,7 @@ class _Conversation:
             event_id = None
             try:
                 event = json_object(message.get("text"))
-                event_id = event.get("event_id")
+                event_id = _named(event.get("event_id"))
                 await self._handle(event)
             except SpeechError as error:
                 await self._fail(error, event_id)
@@ -243,13 +240,13 @@ class _Conversation:
                 self._session.clear()
                 await self._send("input_audio_buffer.cleared")
             case other:
-                raise InvalidRequest(f"unknown event type {str(other)[:80]!r}", "type")
+                raise InvalidRequest(f"unknown event type {_named(other)!r}", "type")
 
     async def _update(self, update: Any) -> None:
         if not isinstance(update, dict):
             raise InvalidField("session must be an object", "session")
         try:
-            wanted = session_input(update, self._input)
+            wanted = session_input(update, self._wanted.model_dump())
         except (AttributeError, TypeError) as error:
             raise InvalidField("session does not have the shape of a session", "session") from error
         checked = parse(SessionInput, wanted)
@@ -257,7 +254,8 @@ class _Conversation:
         await self._provide(checked)
         if encoding != self._wanted.format.encoding:
             self._decoder = StreamDecoder(encoding)
-        self._input, self._wanted = wanted, checked
+        # Only what is known is kept: whatever else a client sends would add up.
+        self._wanted = checked
         self._session.configure(*self._wishes())
         await self._send("session.updated", session=self._description())
 
@@ -339,6 +337,11 @@ class _Conversation:
 def _event(kind: str, **fields: Any) -> str:
     event = {"event_id": _new("event"), "type": kind, **fields}
     return json.dumps(event, ensure_ascii=False)
+
+
+def _named(value: Any) -> str | None:
+    """Return what a client calls something, to be told to it again; None for what is no name."""
+    return value[:_LONGEST_NAME] if isinstance(value, str) else None
 
 
 def _details(error: SpeechError) -> dict[str, Any]:

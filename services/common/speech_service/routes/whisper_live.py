@@ -10,18 +10,18 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from ..contract.errors import InvalidRequest, QueueFull, SpeechError
+from ..contract.errors import InvalidField, InvalidRequest, QueueFull, SpeechError
 from ..contract.languages import LanguageCode
 from ..contract.transcript import Options, Segment, Task
 from ..http.auth import chosen_protocol
-from ..http.forms import parse
+from ..http.forms import json_object, parse
 from ..http.intake import Service
 from ..http.sockets import (
     GREETING_SECONDS,
@@ -29,7 +29,6 @@ from ..http.sockets import (
     Patience,
     SampleKind,
     converse,
-    json_object,
     orderly,
     receive_samples,
 )
@@ -40,6 +39,7 @@ from ..work.service import SpeechService
 
 router = APIRouter()
 
+_LONGEST_UID = 1000
 _NOTHING = {"start": "0.000", "end": "0.000", "text": "", "completed": True}
 """What is said to have been heard where words that were shown turned out to be none."""
 
@@ -66,7 +66,7 @@ async def whisper_live(websocket: WebSocket, service: Service) -> None:
             full = _refused(held, service)
             inbox = Inbox(websocket)
             fields = _fields(await Patience(GREETING_SECONDS).receive(inbox))
-            uid = fields.get("uid")
+            uid = _identity(fields.get("uid"))
             if full:
                 raise full
             greeting = parse(Greeting, fields)
@@ -87,6 +87,18 @@ def _status(uid: Any, error: SpeechError) -> str:
         minutes = math.ceil(error.retry_after / 60)
         return json.dumps({"uid": uid, "status": "WAIT", "message": minutes})
     return json.dumps({"uid": uid, "status": "ERROR", "message": error.message})
+
+
+def _identity(uid: Any) -> Any:
+    """Return what a client calls itself, which every message to it repeats.
+
+    Raises:
+        InvalidField: it is nothing short.
+    """
+    with suppress(RecursionError):
+        if len(json.dumps(uid)) <= _LONGEST_UID:
+            return uid
+    raise InvalidField(f"uid may have up to {_LONGEST_UID} characters", "uid")
 
 
 def _fields(message: Message | None) -> dict[str, Any]:

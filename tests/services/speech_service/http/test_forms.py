@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import pytest
 from pydantic import field_validator
-from speech_service.contract.errors import InvalidField
+from speech_service.contract.errors import InvalidField, InvalidRequest
 from speech_service.contract.transcript import Speakers
-from speech_service.http.forms import SpeakerFields, parse
+from speech_service.http.forms import SpeakerFields, json_object, parse
 from speech_service.http.spellings import Form
 
 
@@ -78,3 +78,15 @@ def test_numbers_of_speakers_must_be_possible(
         return
     with pytest.raises(InvalidField, match="contradict each other"):
         form.speakers()
+
+
+@pytest.mark.parametrize(
+    "text", [None, "", "[]", "1", '{"a":' * 20_000, '"\\ud800"', '{"a":"\\ud800"}']
+)
+def test_what_is_no_json_object_is_named(text: str | None) -> None:
+    with pytest.raises(InvalidRequest, match="the body must be a JSON object"):
+        json_object(text, "the body")
+
+
+def test_a_json_object_is_taken_as_it_is() -> None:
+    assert json_object('{"a": "\\u00e9", "b": [1]}') == {"a": "é", "b": [1]}

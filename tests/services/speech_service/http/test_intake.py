@@ -92,7 +92,7 @@ def test_a_full_queue_refuses_before_the_body_has_come(path: str) -> None:
         first.start()
         wait_until(lambda: len(engine.asked) == 1)
         head = (
-            f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n"
             "Content-Type: multipart/form-data; boundary=b\r\n\r\n"
         )
         address = http.base_url.host, http.base_url.port or 80

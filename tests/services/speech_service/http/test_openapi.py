@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 from speech_service.contract.errors import EmptyFile, InvalidRequest, QueueFull
-from speech_service.http.openapi import described, openapi_body, openapi_query
+from speech_service.http.openapi import described, openapi_body, openapi_json, openapi_query
 
 
 class Part(BaseModel):
@@ -64,3 +64,11 @@ def test_refusals_of_one_status_are_told_together() -> None:
     examples = responses[400]["content"]["application/json"]["examples"]
     assert examples["empty_file"]["value"]["error"]["message"] == "The uploaded file has no bytes"
     assert list(examples) == ["empty_file", "invalid_request"]
+
+
+def test_a_form_may_be_a_body_in_json() -> None:
+    body = openapi_json(Form)["requestBody"]
+    assert body["required"]
+    schema = body["content"]["application/json"]["schema"]
+    assert schema["required"] == ["needed"]
+    assert schema["properties"]["parts"]["items"]["properties"]["kind"]["const"] == "a"

@@ -16,7 +16,7 @@ from speech_service.contract.errors import (
     TooLarge,
     TooSlow,
 )
-from speech_service.http.upload import Limits, Upload, read_form
+from speech_service.http.upload import Limits, Upload, read_body, read_form
 from starlette.requests import Request
 from starlette.types import Message
 
@@ -264,3 +264,21 @@ async def test_what_would_fill_the_disk_is_refused_whether_or_not_its_length_is_
     upload, _ = await read_form(request(FILE), full)
     with upload.file:
         assert upload.size, "what stays in memory takes no disk"
+
+
+async def test_fields_have_a_limit_together_and_files_that_nobody_wants_do_not_count() -> None:
+    long, most = "x" * (4 << 20), limits(20 << 20)
+    with pytest.raises(TooLarge, match="the fields .* expected in 'file'"):
+        await read_form(request(FILE, *(part(f"f{n}", long) for n in range(4))), most)
+    covers = [part(f"c{n}", long + "x", "cover.png") for n in range(4)]
+    upload, fields = await read_form(request(FILE, *covers, part("f", long), blocks=99), most)
+    upload.file.close()
+    assert [len(value) for value in fields.values()] == [0, 0, 0, 0, 4 << 20]
+
+
+@pytest.mark.parametrize("declared", [None, LIMIT, LIMIT + 1])
+async def test_a_body_that_is_no_form_has_a_limit(declared: int | None) -> None:
+    most = limits(LIMIT)
+    assert await read_body(request(end="x" * LIMIT, blocks=7), most) == b"x" * LIMIT
+    with pytest.raises(TooLarge, match="the 1000 bytes that are accepted"):
+        await read_body(request(end="x" * (LIMIT + 1), blocks=7, declared=declared), most)
