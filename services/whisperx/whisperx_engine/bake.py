@@ -110,7 +110,9 @@ def _copy(found: Path, folder: Path) -> None:
 def main(words: list[str]) -> int:
     """Bake all models; return the exit status."""
     sources.prepare_environment()
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    # The libraries would tell where they fetch from, with all that signs such an address.
+    logging.basicConfig(format="%(message)s")
+    log.setLevel(logging.INFO)
     token = SecretStr(SECRET.read_text(encoding="utf-8")) if SECRET.is_file() else None
     with tempfile.TemporaryDirectory() as cache:
         # Only finished models may stay in the layer, no caches and no chunks of files.

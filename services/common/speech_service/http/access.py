@@ -1,5 +1,7 @@
 """What is recorded of a request: one line in the log and one count; the query never is.
 
+Of a WebSocket there is a line at its end, and one where its handshake is refused.
+
 HEAD is answered wherever GET is (RFC 9110, section 9.1): routes see it as GET, and the server
 leaves the body out.
 """
@@ -25,6 +27,9 @@ class Access:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await self._live(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -53,3 +58,22 @@ class Access:
             seconds = time.monotonic() - started
             fields = {"method": scope["method"], "route": route, "status": status}
             log.log(level, "request", extra={**fields, "seconds": round(seconds, 3)})
+
+    async def _live(self, scope: Scope, receive: Receive, send: Send) -> None:
+        started = time.monotonic()
+        status = 499
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "websocket.accept":
+                status = 101
+            elif message["type"] == "websocket.http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "other")
+            seconds = round(time.monotonic() - started, 3)
+            log.info("websocket", extra={"route": route, "status": status, "seconds": seconds})

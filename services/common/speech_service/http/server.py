@@ -42,6 +42,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Open all ports; a further one that is taken ends the program as the first does."""
         await super().startup(sockets)
+        log.info("listening", extra={"host": self.config.host, "port": self.config.port})
         for port in self._ports:
             try:
                 self.servers.append(

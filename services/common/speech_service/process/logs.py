@@ -2,6 +2,10 @@
 
 A value of printable ASCII stays as it is, unless it holds a space, a quote, `=` or a backslash;
 any other is quoted as JSON would, so that a line can be read back.
+
+Rule: only our own records have the level that the operator wants. Libraries tell of headers,
+queries and addresses with signatures, some of them at INFO already: of them only warnings are
+written.
 """
 
 from __future__ import annotations
@@ -13,8 +17,8 @@ import sys
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 _PLAIN = re.compile(r"[!#-<>-\[\]-~]+").fullmatch  # printable ASCII but space, `"`, `=` and `\`
-_TALKATIVE = ("faster_whisper", "httpx", "httpx2")
-"""Loggers that tell at INFO what a request was about; the access line is enough."""
+_OWN = ("speech_service", "faster_whisper_engine", "whisperx_engine")
+"""Loggers that know what must not be written."""
 
 
 class KeyValueFormatter(logging.Formatter):
@@ -30,12 +34,13 @@ class KeyValueFormatter(logging.Formatter):
 
 
 def configure(level: str) -> None:
-    """Send the records of this process to standard error from `level` on."""
+    """Send our own records to standard error from `level` on, and warnings of libraries."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(KeyValueFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    for name in _OWN:
+        logging.getLogger(name).setLevel(level.upper())
+    logging.getLogger().setLevel(max(logging.WARNING, logging.getLogger(_OWN[0]).level))
 
 
 def _quoted(value: object) -> str:

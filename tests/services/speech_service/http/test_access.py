@@ -141,11 +141,36 @@ async def test_a_defect_in_the_middle_of_an_answer_is_left_to_the_server() -> No
     assert len(watched.sent) == 1
 
 
-async def test_a_websocket_is_no_request(log: pytest.LogCaptureFixture) -> None:
-    async def accept(scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "websocket.accept"})
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        ({"type": "websocket.accept"}, 101),
+        ({"type": "websocket.http.response.start", "status": 403}, 403),
+        ({"type": "websocket.close"}, 499),
+    ],
+)
+async def test_a_websocket_has_a_line_of_its_own(
+    sent: Message, status: int, log: pytest.LogCaptureFixture
+) -> None:
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(sent)
 
-    watched = Watched(accept)
+    watched = Watched(answer)
     await watched.ask(kind="websocket")
-    assert [message["type"] for message in watched.sent] == ["websocket.accept"]
+    assert watched.sent == [sent]
+    [record] = log.records
+    data = vars(record)
+    assert (record.getMessage(), data["route"], data["status"]) == (
+        "websocket",
+        "/v1/models/{model}",
+        status,
+    )
+    assert SECRET not in str(data)
+
+
+async def test_what_is_neither_passes(log: pytest.LogCaptureFixture) -> None:
+    async def nothing(scope: Scope, receive: Receive, send: Send) -> None:
+        """Says nothing."""
+
+    await Watched(nothing).ask(kind="lifespan")
     assert log.records == []

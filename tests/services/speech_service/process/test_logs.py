@@ -33,6 +33,8 @@ def root() -> Iterator[None]:
     logger = logging.getLogger()
     handlers, level = logger.handlers[:], logger.level
     yield
+    for name in ("speech_service", "faster_whisper_engine", "whisperx_engine"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
     logger.handlers[:] = handlers
     logger.setLevel(level)
 
@@ -69,14 +71,22 @@ def test_whatever_is_logged_can_be_read_back(one: str, two: str) -> None:
     assert read_back(pairs) == {"one": one, "two": two}
 
 
+LEVELS = ("debug", "info", "warning", "error", "critical")
+
+
 @pytest.mark.usefixtures("root")
-def test_what_libraries_say_of_a_request_is_left_out(capsys: pytest.CaptureFixture[str]) -> None:
-    configure("info")
-    log.info("model loaded", extra={"model": "base"})
-    for name in ("httpx", "httpx2", "faster_whisper"):
-        logging.getLogger(name).info("HTTP Request: GET https://huggingface.co/secret")
-        logging.getLogger(name).warning("something is wrong")
-    written = capsys.readouterr().err
-    assert "model loaded model=base" in written
-    assert "secret" not in written
-    assert written.count("something is wrong") == 3
+@pytest.mark.parametrize("level", LEVELS)
+def test_libraries_are_heard_from_warnings_on(
+    level: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure(level)
+    written: dict[str, list[str]] = {}
+    for name in ("speech_service.test", "whisperx_engine.hub", "httpx", "uvicorn.error", "new"):
+        for said in LEVELS:
+            getattr(logging.getLogger(name), said)(said)
+        lines = capsys.readouterr().err.splitlines()
+        written[name] = [each.rpartition(": ")[2] for each in lines]
+    wanted = list(LEVELS[LEVELS.index(level) :])
+    quiet = [each for each in wanted if each not in ("debug", "info")]
+    own = ("speech_service.test", "whisperx_engine.hub")
+    assert written == {name: wanted if name in own else quiet for name in written}
