@@ -7,8 +7,9 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -42,13 +43,40 @@ from ...web import web
         "::ffff:10.0.0.1",
         "64:ff9b::7f00:1",
         "2002:7f00:1::",
+        "::127.0.0.1",
+        "::8.8.8.8",
+        "::ffff:0:127.0.0.1",
+        "64:ff9b:1::7f00:1",
+        "64:ff9b:1::808:808",
+        "2001:0:7f00:1::80ff:fefe",
+        "fec0::1",
+        "5f00::1",
+        "3fff::1",
+        "100::1",
+        "2001:db8::1",
+        "4000::1",
+        "192.0.0.8",
+        "192.0.0.170",
+        "192.88.99.1",
+        "198.18.0.1",
+        "198.51.100.1",
+        "240.0.0.1",
     ],
 )
 def test_addresses_that_are_not_public(address: str) -> None:
     assert not is_public(ipaddress.ip_address(address))
 
 
-@pytest.mark.parametrize("address", ["93.184.215.14", "2606:2800:21f:cb07:6820:80da:af6b:8b2c"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "93.184.215.14",
+        "192.0.1.1",
+        "2606:2800:21f:cb07:6820:80da:af6b:8b2c",
+        "64:ff9b::808:808",
+        "::ffff:8.8.8.8",
+    ],
+)
 def test_addresses_that_are_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
@@ -89,6 +117,12 @@ def no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
         "http://93.184.215.14/a\r\nX: y",
         "//127.0.0.1/a",
         "",
+        "http://[::127.0.0.1]/a.mp3",
+        "http://\u2460\u2461\u2466.0.0.1/a.mp3",
+        "http://127\u30020\u30020\u30021/\u00fc",
+        "http://\u00fc\u00fc..example/a.mp3",
+        "http://" + "\u00fc" * 64 + ".example/a.mp3",
+        "http://\ud800.example/a.mp3",
     ],
 )
 @pytest.mark.usefixtures("no_connection")
@@ -141,6 +175,14 @@ class Server(BaseHTTPRequestHandler):
                 self._answer(302, b"", Location="/loop")
             case "/there":
                 self._answer(307, b"", Location="/data?x=1")
+            case "/un%C3%AFcode" | "/un%EFcode":
+                self._answer(200, b"0123456789")
+            case "/utf8":
+                self._answer(302, b"", Location="/un\u00c3\u00afcode")
+            case "/latin1":
+                self._answer(302, b"", Location="/un\u00efcode")
+            case "/crooked":
+                self._answer(302, b"", Location="http://[::1/")
             case "/data":
                 self._answer(200, b"0123456789")
             case "/empty":
@@ -190,6 +232,7 @@ def test_a_redirect_is_checked_anew(path: str) -> None:
     [
         ("/loop", FetchFailed),
         ("/missing", FetchFailed),
+        ("/crooked", FetchFailed),
         ("/empty", EmptyFile),
         ("/endless", TooLarge),
     ],
@@ -205,9 +248,51 @@ def test_a_slow_body_has_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
         fetch(url + "/endless", 1 << 40, lambda address: True)
 
 
-def test_a_file_comes_over_a_redirect() -> None:
-    with web(Server) as url, fetch(url + "/there", 1000, lambda address: True) as file:
+@pytest.mark.parametrize("path", ["/there", "/un\u00efcode", "/un%C3%AFcode", "/utf8", "/latin1"])
+def test_a_file_comes_over_a_redirect_and_from_any_path(path: str) -> None:
+    with web(Server) as url, fetch(url + path, 1000, lambda address: True) as file:
         assert file.read() == b"0123456789"
+
+
+def test_a_host_may_have_any_letters(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def resolve(host: str, port: int, **hints: Any) -> list[Any]:
+        asked.append((host, port))
+        raise OSError
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    for url in ("http://b\u00fccher.example/a", "https://B\u00dcCHER.example:99/a"):
+        with pytest.raises(FetchFailed, match="unknown"):
+            fetch(url, 1000)
+    assert asked == [("xn--bcher-kva.example", 80), ("xn--bcher-kva.example", 99)]
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\nX: " + b"x" * 1000 + b"\r\n\r\n" + b"y" * 1000
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 1000
+AGAIN = b"HTTP/1.1 100 Continue\r\n\r\n" * 1000
+
+
+@pytest.mark.parametrize("answer", [HEAD, CHUNKS, AGAIN], ids=["head", "chunks", "continue"])
+def test_who_drips_is_given_up(answer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it is that drips: each byte comes in time, and there is no end of them."""
+    monkeypatch.setattr(remote, "TOTAL_SECONDS", 0.6)
+
+    def drip() -> None:
+        client, _ = listener.accept()
+        with client, suppress(OSError):
+            for number in range(len(answer)):
+                client.sendall(answer[number : number + 1])
+                time.sleep(0.02)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip)
+        thread.start()
+        started = time.monotonic()
+        with pytest.raises(FetchFailed, match="too long"):
+            fetch(f"http://127.0.0.1:{listener.getsockname()[1]}/", 1000, lambda address: True)
+        assert time.monotonic() - started < 2
+        thread.join()
 
 
 @pytest.fixture(scope="module")
