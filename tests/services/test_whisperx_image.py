@@ -265,3 +265,17 @@ def test_the_compose_file_keeps_to_loopback_and_small_rights() -> None:
     assert service["ports"][0]["published"] == "8002"
     assert service["environment"]["HF_TOKEN"] == TOKEN
     assert TOKEN not in service["build"]["args"].values()
+
+
+def test_a_model_runs_no_program_while_it_is_loaded(folder: Path) -> None:
+    """Neither by its pickles, nor by the classes that it names."""
+    program = Path(__file__).with_name("mistrusted_program.py")
+    told = docker(
+        *("run", "--rm", "--network", "none", *CONFINED, "--entrypoint", "python3"),
+        *("--volume", f"{folder}:/models:ro", "--volume", f"{program}:/program.py:ro"),
+        *(build(), "/program.py"),
+    )
+    outcomes = {name: rest for name, *rest in map(json.loads, told.splitlines())}
+    assert outcomes.pop("the usual one") == ["Diarizer", False]
+    assert len(outcomes) == 4
+    assert all(rest == ["model_mistrusted", False] for rest in outcomes.values()), outcomes

@@ -12,7 +12,7 @@ from speech_service.contract.engine import Abilities, Borrow, ModelCard, Reached
 from speech_service.work import hub
 from speech_service.work.isolation import Workers
 
-from . import diarization, libraries, punkt, sources
+from . import diarization, libraries, punkt, sources, trust
 from .alignment import Aligner
 from .diarization import Diarizer
 from .pipeline import BatchedWhisper
@@ -128,7 +128,8 @@ class WhisperX:
 
         punkt.provide()
         device = self._device()
-        with hub.translated(f"the alignment model of {language!r}"):
+        name = f"the alignment model of {language!r}"
+        with hub.translated(name), trust.only_weights(name):
             model, metadata = load_align_model(
                 language,
                 device,
@@ -142,7 +143,9 @@ class WhisperX:
         libraries.imported(self._threads)
         from whisperx.diarize import DiarizationPipeline
 
-        with hub.translated(self._settings.diarize_model):
+        trust.check_pipeline(folder)
+        name = self._settings.diarize_model
+        with hub.translated(name), trust.only_weights(name):
             return Diarizer(
                 DiarizationPipeline(
                     model_name=str(folder),

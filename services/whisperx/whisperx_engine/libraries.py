@@ -15,6 +15,8 @@ import threading
 import time
 import warnings
 
+from . import trust
+
 log = logging.getLogger(__name__)
 
 POOL_NAME = ":libraries"
@@ -54,6 +56,7 @@ def _import(threads: int) -> None:
     import whisperx.asr
     import whisperx.diarize  # noqa: F401
 
+    trust.limit_pickles()
     torch.set_num_threads(threads)
 
 

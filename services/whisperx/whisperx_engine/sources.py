@@ -32,6 +32,7 @@ _ENVIRONMENT = {
     **NO_REPORTS,
     "PYANNOTE_METRICS_ENABLED": "0",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
 }
 _ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
@@ -56,6 +57,8 @@ class AlignmentSource:
 
 def prepare_environment() -> None:
     """Forbid the libraries to report on their users, to draw, and to wait for a server for ever.
+
+    And to take anything but weights out of a file of weights; see `trust`.
 
     Call it before any of them is imported.
     """

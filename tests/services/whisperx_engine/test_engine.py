@@ -25,12 +25,14 @@ from ..program import MODEL
 from ..test_faster_whisper import ENGLISH
 from .stand_ins import stand_in
 
+TORCH = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+
 
 @pytest.fixture(autouse=True)
 def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """Puts back what an engine changes of its process, and hides this machine's cache."""
     timeout = socket.getdefaulttimeout()
-    for name in ("PYANNOTE_METRICS_ENABLED", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_TOKEN"):
+    for name in ("PYANNOTE_METRICS_ENABLED", "HF_HUB_DISABLE_PROGRESS_BARS", "HF_TOKEN", TORCH):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
@@ -60,10 +62,13 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return steps
 
 
+PIPELINE = "pipeline:\n  name: pyannote.audio.pipelines.SpeakerDiarization\n"
+
+
 def folder(path: Path, *files: str) -> Path:
     path.mkdir(parents=True)
     for name in files:
-        (path / name).touch()
+        (path / name).write_text(PIPELINE)
     return path
 
 

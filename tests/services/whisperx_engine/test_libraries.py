@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
-from whisperx_engine import libraries
+from whisperx_engine import libraries, trust
 
 from .stand_ins import stand_in
 
@@ -18,10 +18,11 @@ from .stand_ins import stand_in
 @pytest.fixture
 def torch(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     """Libraries that can be imported, none of them so far."""
-    told = SimpleNamespace(threads=[])
+    told = SimpleNamespace(threads=[], limited=[])
     stand_in(monkeypatch, "torch", set_num_threads=told.threads.append)
     for name in ("alignment", "asr", "diarize"):
         stand_in(monkeypatch, f"whisperx.{name}")
+    monkeypatch.setattr(trust, "limit_pickles", lambda: told.limited.append(True))
     monkeypatch.setattr(libraries, "_done", False)
     with warnings.catch_warnings():
         yield told
@@ -31,6 +32,7 @@ def test_they_are_imported_once_however_many_ask_at_once(torch: SimpleNamespace)
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(libraries.imported, [3] * 8))
     assert torch.threads == [3]
+    assert torch.limited == [True]
 
 
 def test_what_fails_to_be_imported_is_tried_again(
