@@ -4,7 +4,8 @@ The answer is a line of JSON on standard output; the log, with whole tracebacks,
 error. The token comes in the environment, as it does in use. `JSON` holds what to ask:
 `{"whisper": hub id}` of the first engine, and of the second `{"diarization": hub id}`,
 `{"alignment": language, "directory": path or null}`, `{"file": hub id, "while_loading": name}`, or
-`{"weights": address}`, for torch to download; and `"models"`, what the image has at `/models`.
+`{"weights": address}`, for torch to download; and `"models"`, what the image has at `/models`, and
+`"revisions"`, those that are wanted.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def answer(question: dict[str, Any]) -> dict[str, Any]:
         if model := question.get("whisper"):
             return {"folder": str(_whisper(model))}
         if model := question.get("diarization"):
-            return {"folder": str(sources.diarization_folder(model, token, offline, models))}
+            wanted = question.get("revisions", {})
+            folder = sources.diarization_folder(model, token, offline, models, wanted)
+            return {"folder": str(folder)}
         if language := question.get("alignment"):
             directory = question["directory"] and Path(question["directory"])
             source = sources.alignment_source(language, directory, token, offline, models)

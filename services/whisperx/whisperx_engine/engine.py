@@ -112,14 +112,21 @@ class WhisperX:
     def _diarization_folder(self) -> Path:
         settings = self._settings
         return sources.diarization_folder(
-            settings.diarize_model, settings.hf_token, settings.offline
+            settings.diarize_model,
+            settings.hf_token,
+            settings.offline,
+            revisions=settings.revisions,
         )
 
     def _alignment_source(self, language: str) -> sources.AlignmentSource:
         libraries.imported(self._threads)
         settings = self._settings
         return sources.alignment_source(
-            language, settings.align_model_dir, settings.hf_token, settings.offline
+            language,
+            settings.align_model_dir,
+            settings.hf_token,
+            settings.offline,
+            revisions=settings.revisions,
         )
 
     def _aligner(self, language: str) -> Aligner:

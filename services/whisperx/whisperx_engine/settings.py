@@ -37,5 +37,6 @@ class WhisperXSettings(EngineSettings):
         default="pyannote/speaker-diarization-community-1",
         validation_alias=_names("DIARIZE_MODEL"),
     )
+    revisions: dict[str, str] = Field(default={}, validation_alias=_names("REVISIONS"))
     max_jobs: int = Field(default=2, ge=1)
     max_audio_seconds: float = Field(default=14_400.0, gt=0)

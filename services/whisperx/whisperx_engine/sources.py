@@ -16,9 +16,11 @@ from __future__ import annotations
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import TypeAlias
 
 from pydantic import SecretStr
 from speech_service.contract.errors import ModelUnavailable
@@ -37,6 +39,9 @@ _ENVIRONMENT = {
 _ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
 """What the hub's library waits for the next bytes of a file; torch and NLTK would wait for ever."""
+Revisions: TypeAlias = Mapping[str, str]
+"""Commits, branches or tags of repositories, by their hub ids."""
+_NEWEST: Revisions = MappingProxyType({})
 _PART = re.compile(r"\$model/([\w./-]+)")
 
 
@@ -78,7 +83,11 @@ def whisper_models(models: Path = MODELS) -> dict[str, Path]:
 
 
 def diarization_folder(
-    model: str, token: SecretStr | None, offline: bool, models: Path = MODELS
+    model: str,
+    token: SecretStr | None,
+    offline: bool,
+    models: Path = MODELS,
+    revisions: Revisions = _NEWEST,
 ) -> Path:
     """Return a folder that `whisperx.diarize.DiarizationPipeline` loads.
 
@@ -86,6 +95,7 @@ def diarization_folder(
         model: a hub id or a folder.
         token: of the hub; most diarization models are gated.
         offline: forbids to ask the hub.
+        revisions: which one of it is wanted.
     Raises:
         ModelUnavailable: it is not on this machine and cannot be fetched; the code says why.
     """
@@ -97,7 +107,8 @@ def diarization_folder(
             f"the folder {Path(model).name!r} of WHISPERX__DIARIZE_MODEL holds no config.yaml; "
             "is the volume mounted?"
         )
-    return _fetched(_Wish(model, "config.yaml", _is_pipeline), token, offline)
+    wish = _Wish(model, "config.yaml", _is_pipeline, revision=revisions.get(model))
+    return _fetched(wish, token, offline)
 
 
 def alignment_source(
@@ -106,6 +117,7 @@ def alignment_source(
     token: SecretStr | None,
     offline: bool,
     models: Path = MODELS,
+    revisions: Revisions = _NEWEST,
 ) -> AlignmentSource:
     """Return what to load for a language; imports torch where it needs a public model.
 
@@ -115,6 +127,7 @@ def alignment_source(
             then it is the cache of public models.
         token: of the hub.
         offline: forbids to ask the hub, and PyTorch's server.
+        revisions: which one of a repository is wanted.
     Raises:
         NoAlignmentModel: there is no public model for this language, nor one of the operator's.
         ModelUnavailable: there is one, but it cannot be fetched.
@@ -127,7 +140,8 @@ def alignment_source(
     if bundle := DEFAULT_ALIGN_MODELS_TORCH.get(language):
         return _bundle(bundle, language, directory, offline, models)
     if repository := DEFAULT_ALIGN_MODELS_HF.get(language):
-        wish = _Wish(repository, "config.json", _is_ctc, directory)
+        revision = revisions.get(repository)
+        wish = _Wish(repository, "config.json", _is_ctc, directory, revision)
         return AlignmentSource(str(_fetched(wish, token, offline)))
     raise NoAlignmentModel(f"there is no alignment model for {language!r}")
 
@@ -161,13 +175,15 @@ class _Wish:
     """A repository of the hub, wanted as a folder.
 
     `config` is a file that each has; `complete` says whether a folder holds all that is needed, as
-    a download may have been cut; `cache` None is the hub's own.
+    a download may have been cut; `cache` None is the hub's own, `revision` None the newest that the
+    cache or else the hub has.
     """
 
     repository: str
     config: str
     complete: Callable[[Path], bool]
     cache: Path | None = None
+    revision: str | None = None
 
 
 def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
@@ -176,20 +192,26 @@ def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
 
     name = wish.repository
     with hub.translated(name):
-        found = try_to_load_from_cache(name, wish.config, cache_dir=wish.cache)
+        found = try_to_load_from_cache(
+            name, wish.config, cache_dir=wish.cache, revision=wish.revision
+        )
     if isinstance(found, str) and wish.complete(Path(found).parent):
         return Path(found).parent
     if offline:
         raise hub.not_baked(name)
     secret = hub.checked(token)
     with hub.translated(name):
-        patterns = _wanted(name, secret)
-        return Path(
-            snapshot_download(name, cache_dir=wish.cache, token=secret, allow_patterns=patterns)
+        folder = snapshot_download(
+            name,
+            revision=wish.revision,
+            cache_dir=wish.cache,
+            token=secret,
+            allow_patterns=_wanted(wish, secret),
         )
+    return Path(folder)
 
 
-def _wanted(repository: str, token: str | None) -> list[str]:
+def _wanted(wish: _Wish, token: str | None) -> list[str]:
     """Return patterns of the files worth downloading.
 
     This first question has a time limit. Without it, a hub that is away is noticed only after the
@@ -197,7 +219,8 @@ def _wanted(repository: str, token: str | None) -> list[str]:
     """
     from huggingface_hub import HfApi
 
-    info = HfApi(token=token).model_info(repository, timeout=_ANSWER_SECONDS)
+    hub_api = HfApi(token=token)
+    info = hub_api.model_info(wish.repository, revision=wish.revision, timeout=_ANSWER_SECONDS)
     names = {file.rfilename for file in info.siblings or ()}
     # Repositories keep the same weights in several formats, and language models beside them.
     weights = "model.safetensors" if "model.safetensors" in names else "pytorch_model.bin"

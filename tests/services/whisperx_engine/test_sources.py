@@ -57,6 +57,22 @@ def test_a_hub_that_does_not_answer_is_given_up_after_the_first_try(ask: Ask) ->
             silent.accept()
 
 
+def test_a_revision_is_fetched_and_found_again_by_its_name(ask: Ask, hub: FakeHub) -> None:
+    newest = ask(TOKEN, diarization=PIPELINE)["folder"]
+    commit = Path(newest).name
+    hub.requests.clear()
+    same = ask(TOKEN, diarization=PIPELINE, revisions={PIPELINE: commit})
+    assert (same["folder"], hub.requests) == (newest, [])
+    other = {PIPELINE: "0" * 40}
+    assert ask(TOKEN, diarization=PIPELINE, revisions=other, offline=True)["code"] == (
+        "model_not_baked"
+    )
+    ask(TOKEN, diarization=PIPELINE, revisions=other)
+    asked = [line for line in hub.requests if PIPELINE in line]
+    assert asked
+    assert all("0" * 40 in line or commit in line for line in asked)
+
+
 def test_a_hub_that_fails_is_not_asked_again_and_again(ask: Ask, hub: FakeHub) -> None:
     hub.broken = True
     assert ask(TOKEN, diarization=PIPELINE)["code"] == "hub_unreachable"
