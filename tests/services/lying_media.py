@@ -71,7 +71,7 @@ def png(width: int, height: int) -> bytes:
     )
 
 
-def mp4(samples: int) -> bytes:
+def mp4(samples: int, tracks: int = 1) -> bytes:
     """An index of samples of one byte each, of which there are a thousand."""
 
     def box(kind: bytes, *parts: bytes) -> bytes:
@@ -98,7 +98,7 @@ def mp4(samples: int) -> bytes:
     media = box(b"mdia", full(b"mdhd", 0, 0, 16_000, 1000, 0), handler, box(b"minf", table))
     track = box(b"trak", full(b"tkhd", 0, 0, 1, 0, 1000, *([0] * 15)), media)
     head = full(b"mvhd", 0, 0, 1000, 1000, *([0] * 20))
-    return kind + box(b"mdat", bytes(1000)) + box(b"moov", head, track)
+    return kind + box(b"mdat", bytes(1000)) + box(b"moov", head, track * tracks)
 
 
 LIES: dict[str, Callable[[], bytes]] = {
@@ -117,6 +117,7 @@ LIES: dict[str, Callable[[], bytes]] = {
     "65535 channels": lambda: wav(48_000, 65_535, 8, bytes(65_535 * 60)),
     "a huge cover": lambda: mp3(png(16_000, 16_000)),
     "a huge index": lambda: mp4(50_000_000),
+    "a hundred indexes": lambda: mp4(2_500_000, 100),
 }
 
 

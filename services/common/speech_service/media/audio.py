@@ -24,7 +24,14 @@ from ..contract.errors import (
     TooLong,
 )
 from .containers import HEAD_BYTES, container_of
-from .limits import DEMUXER, block_samples, check_sound, inconvertible, limit_allocations
+from .limits import (
+    DEMUXER,
+    block_samples,
+    check_index,
+    check_sound,
+    inconvertible,
+    limit_allocations,
+)
 from .timeline import Timeline
 
 if TYPE_CHECKING:
@@ -223,6 +230,9 @@ def _open(file: _Reader) -> av.container.InputContainer:
     import av
 
     limit_allocations()
+    check_index(file)
+    file.seek(0)
+    file.be_patient()
     try:
         container = av.open(file, mode="r", options=_OPTIONS, metadata_errors="ignore")
     except (av.error.FFmpegError, ValueError) as error:

@@ -2,16 +2,19 @@
 
 A header of a few bytes can declare pictures, indexes, channels and rates whose memory nobody has.
 So FFmpeg may have so much at once for anything (its own limit, `av_max_alloc`, for which PyAV has
-no name), pictures are not decoded at all, and samples are bounded by what becomes of them.
+no name), pictures are not decoded at all, the indexes of an MP4 are counted before they are read,
+and samples are bounded by what becomes of them.
 """
 
 from __future__ import annotations
 
 import ctypes
+import io
 import re
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from ..contract.engine import SAMPLE_RATE
 from ..contract.errors import NoAudio
@@ -31,6 +34,25 @@ _MOST_CHANNELS = 24
 
 _BLOCK_SAMPLES = 500_000
 _BLOCK_BYTES = 8 << 20
+
+
+_INDEX_SAMPLES = 8_000_000
+"""What all tracks of an MP4 may list, at some 35 bytes each: ten hours of video, three sounds."""
+_INDEX_BOXES, _INDEX_DEPTH = 1_000_000, 16
+_NESTING = frozenset(
+    b"moov trak mdia minf stbl moof traf edts dinf mvex udta wave tref gmhd sinf schi".split()
+)
+_OTHER_MEDIA = frozenset({b"vide", b"m1a ", b"subp", b"clcp"})
+
+
+class BinaryFile(Protocol):
+    """What can be read at any place."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """See `io.IOBase.seek`."""
+
+    def read(self, size: int) -> bytes:
+        """See `io.RawIOBase.read`."""
 
 
 @cache
@@ -76,3 +98,57 @@ def block_samples(frame: AudioFrame) -> int:
     width = frame.format.bytes * frame.layout.nb_channels
     seconds = _BLOCK_SAMPLES / SAMPLE_RATE
     return min(_BLOCK_SAMPLES, round(seconds * frame.sample_rate), _BLOCK_BYTES // width)
+
+
+def check_index(file: BinaryFile) -> None:
+    """Check that an MP4 does not list more samples than a recording has; pass any other file.
+
+    FFmpeg makes room for each sample that a track declares (ISO 14496-12, 8.7.3 and 8.8.8), though
+    none of them be there. Of bare samples, each a unit of time, it takes a thousand for one.
+
+    Args:
+        file: is left where it was read last.
+    Raises:
+        NoAudio: it lists too many, or has too many boxes to be looked at.
+    """
+    total = 0
+    bare, media = False, set[bytes]()
+    end = file.seek(0, io.SEEK_END)
+    for number, (kind, head) in enumerate(_boxes(file, 0, end, _INDEX_DEPTH)):
+        match kind:
+            case b"trak" | b"moof":
+                bare, media = False, set()
+            case b"hdlr":
+                media.add(head[8:12])
+            case b"stts":
+                bare = _number(head, 4) == _number(head, 12) == 1
+            case b"stsz" | b"stz2":
+                sound = b"soun" in media and not media & _OTHER_MEDIA
+                listed = _number(head, 8)
+                total += listed // 1000 if bare and sound else listed
+            case b"trun":
+                total += _number(head, 4)
+        if total > _INDEX_SAMPLES or number > _INDEX_BOXES:
+            raise NoAudio("its index lists more than a recording can have", "file")
+
+
+def _boxes(file: BinaryFile, start: int, end: int, depth: int) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the boxes of a file, those in a box behind it: kind and first 16 bytes of content."""
+    while start + 8 <= end:
+        file.seek(start)
+        head = file.read(32)
+        size, begin = _number(head, 0), 8
+        if size == 1:
+            size, begin = int.from_bytes(head[8:16], "big"), 16
+        following = start + size if size else end
+        kind = head[4:8]
+        yield kind, head[begin : begin + 16]
+        if size and size < begin:
+            return
+        if kind in _NESTING and depth:
+            yield from _boxes(file, start + begin, min(following, end), depth - 1)
+        start = following
+
+
+def _number(data: bytes, place: int) -> int:
+    return int.from_bytes(data[place : place + 4], "big")
