@@ -40,14 +40,15 @@ def limit_pickles() -> None:
     from omegaconf.base import ContainerMetadata, Metadata
     from omegaconf.listconfig import ListConfig
     from omegaconf.nodes import AnyNode
+    from pyannote.audio.core.model import Introspection
     from pyannote.audio.core.task import Problem, Resolution, Specifications
     from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
     from torch.torch_version import TorchVersion
 
     torch.serialization.add_safe_globals(
         [
-            *(Problem, Resolution, Specifications, TorchVersion, EarlyStopping, ModelCheckpoint),
-            *(ListConfig, AnyNode, ContainerMetadata, Metadata),
+            *(Introspection, Problem, Resolution, Specifications, TorchVersion),
+            *(EarlyStopping, ModelCheckpoint, ListConfig, AnyNode, ContainerMetadata, Metadata),
             *(typing.Any, collections.defaultdict, dict, int, list),
         ]
     )

@@ -64,7 +64,12 @@ def allowed(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Any]:
     }
     for name, members in classes.items():
         stand_in(monkeypatch, name, **{member: type(member, (), {}) for member in members})
-    loader = stand_in(monkeypatch, "pyannote.audio.core.model", import_module=lambda name: name)
+    loader = stand_in(
+        monkeypatch,
+        "pyannote.audio.core.model",
+        import_module=lambda name: name,
+        Introspection=type("Introspection", (), {}),
+    )
     trust.limit_pickles()
     return told, loader
 
