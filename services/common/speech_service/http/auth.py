@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from ..contract.errors import Unauthorized, UnauthorizedBrowser
-from .refusals import refuse
+from .refusals import refuse_request
 
 KEY_HEADER = "X-Api-Key"
 """Where a key may come besides `Authorization: Bearer`."""
@@ -43,7 +43,7 @@ class BearerAuth:
         error = refusal(
             f"a valid API key is required: Authorization: Bearer <key>, or {KEY_HEADER}: <key>"
         )
-        await refuse(error, scope, receive, send)
+        await refuse_request(error, scope, receive, send)
 
     def _open(self, scope: Scope) -> bool:
         path: str = scope["path"].removeprefix(scope.get("root_path", ""))

@@ -27,7 +27,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..contract.errors import CrossSite, SpeechError, UnknownHost
 from ..contract.settings import Settings
-from .refusals import refuse
+from .refusals import refuse_request
 
 _PORTS = {"http": 80, "https": 443}
 _MARKS = ("x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "forwarded", "via")
@@ -48,7 +48,7 @@ class OwnPagesOnly:
         if error is None:
             await self._app(scope, receive, send)
         else:
-            await refuse(error, scope, receive, send)
+            await refuse_request(error, scope, receive, send)
 
     def _objection(self, scope: Scope) -> SpeechError | None:
         headers = Headers(scope=scope)

@@ -36,7 +36,7 @@ def error_response(error: SpeechError) -> Response:
     return JSONResponse(error.as_openai(), error.status, error.headers)
 
 
-async def refuse(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
+async def refuse_request(error: SpeechError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer in place of an application; a WebSocket's handshake is refused before it is accepted.
 
     See the extension `websocket.http.response` of ASGI.

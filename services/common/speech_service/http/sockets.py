@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..contract.errors import QueueFull, SpeechError
 from ..work.live import LiveSession
 from ..work.places import Places
-from .refusals import refuse, translated
+from .refusals import refuse_request, translated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,7 +59,7 @@ class Connections:
             try:
                 held.enter_context(self._places.one())
             except QueueFull as error:
-                await refuse(error, scope, receive, send)
+                await refuse_request(error, scope, receive, send)
             else:
                 await self._app(scope, receive, send)
 
