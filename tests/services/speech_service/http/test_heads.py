@@ -56,7 +56,7 @@ def test_a_connection_on_which_nothing_begins_is_closed(port: int) -> None:
         assert SECONDS * 0.9 < time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"])
+@pytest.mark.parametrize("before", [b"", b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"])
 def test_a_head_that_drips_is_given_up_also_after_a_whole_request(before: bytes, port: int) -> None:
     with connected(port) as client:
         client.sendall(before)
@@ -80,7 +80,7 @@ def test_a_head_that_drips_is_given_up_also_after_a_whole_request(before: bytes,
 def test_what_is_used_stays_open_for_longer_than_a_head_may_take(port: int) -> None:
     with connected(port) as client:
         for _ in range(2):
-            client.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
+            client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert client.recv(1000).startswith(b"HTTP/1.1 200")
             time.sleep(SECONDS * 1.5)
     with connect(f"ws://127.0.0.1:{port}/v1/realtime", proxy=None) as live:
