@@ -68,6 +68,12 @@ def open_backends() -> Callable[[str, ServiceConfig], Backend]:
         grace = OWN_GRACE_SECONDS if config.stop_timeout is None else config.stop_timeout
         if runner is not None:
             return client.RunnerBackend(runner, Made(host, unit, grace))
+        _log.warning(
+            "this command may do all that the proxy may, with Docker too; to have a user without "
+            "rights run it, enable docker-autostart-commands.socket and set %s to its path",
+            client.VARIABLE,
+            extra={"service": host},
+        )
         return ProcessBackend(unit, host, grace)
 
     return make

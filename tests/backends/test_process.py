@@ -63,6 +63,15 @@ class TestContract(Contract):
     """Every backend's suite."""
 
 
+def test_a_command_with_all_rights_of_the_proxy_is_told_of(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    make("")
+    [warning] = caplog.records
+    assert "docker-autostart-commands.socket" in warning.getMessage()
+    assert getattr(warning, "service") == "test.example"  # noqa: B009 - set by extra=
+
+
 async def test_output_is_logged_line_by_line_within_bounds(
     make: Make, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -76,8 +85,10 @@ async def test_output_is_logged_line_by_line_within_bounds(
             print(number)
         print("no newline", end="")
     """)
+    backend = make(program)
+    caplog.clear()
     with caplog.at_level(logging.INFO, "autostart_proxy.backends.process"):
-        ended = await exit_of(make(program))
+        ended = await exit_of(backend)
     lines = [getattr(record, "line") for record in caplog.records]  # noqa: B009 - set by extra=
     assert lines[:2] == ["to stderr", "one"] or lines[:2] == ["one", "two"]
     assert "x" * 4096 in lines
@@ -285,6 +296,7 @@ async def test_what_a_killed_proxy_left_is_told_and_ended(
     await eventually(lambda: _listener(port) is not None)
     orphan = _leader(port)
     backend = make(programs.gentle())
+    caplog.clear()
 
     # While the other proxy lives, what it runs is not ours to end.
     with pytest.raises(BackendRefused) as refusal:
