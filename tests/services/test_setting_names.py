@@ -121,7 +121,7 @@ def test_what_the_example_names_reaches_the_service_or_its_build(engine: Shipped
 def test_every_variable_of_the_env_file_is_in_the_container(
     engine: Shipped, tmp_path: Path
 ) -> None:
-    given = dict.fromkeys(engine.variables(), "17")
+    given = dict.fromkeys(engine.variables(), "17") | {"PUBLISHED_ON": "127.0.0.17"}
     assert engine.in_the_container(tmp_path, given)["environment"] == given
 
 
@@ -132,7 +132,7 @@ def test_what_is_not_set_has_its_default(
     engine: Shipped, env_file: dict[str, str], tmp_path: Path
 ) -> None:
     service = engine.in_the_container(tmp_path, env_file)
-    set_by_compose = {"HF_ENDPOINT", "UVICORN_HOST", "UVICORN_PORT"}
+    set_by_compose = {"HF_ENDPOINT", "PUBLISHED_ON", "UVICORN_HOST", "UVICORN_PORT"}
     given = {name for name, value in service["environment"].items() if value}
     assert given == set_by_compose, "all else would come to the service as text"
     assert service["ports"][0]["target"] == int(service["environment"]["UVICORN_PORT"]) == 8000
@@ -143,9 +143,17 @@ def test_what_is_not_set_has_its_default(
 def test_the_published_port_leads_to_wherever_the_service_listens(
     engine: Shipped, tmp_path: Path
 ) -> None:
-    before = engine.in_the_container(tmp_path, {})["ports"][0]["published"]
+    [before] = engine.in_the_container(tmp_path, {})["ports"]
     [port] = engine.in_the_container(tmp_path, {"UVICORN_PORT": "9000"})["ports"]
-    assert (port["published"], port["target"]) == (before, 9000)
+    assert (port["published"], port["target"]) == (before["published"], 9000)
+    assert port["host_ip"] == before["host_ip"] == "127.0.0.1"
+
+
+@pytest.mark.docker
+@engines
+def test_a_service_knows_where_it_is_published(engine: Shipped, tmp_path: Path) -> None:
+    service = engine.in_the_container(tmp_path, {"PUBLISHED_ON": "192.0.2.7"})
+    assert service["ports"][0]["host_ip"] == service["environment"]["PUBLISHED_ON"] == "192.0.2.7"
 
 
 @pytest.mark.docker

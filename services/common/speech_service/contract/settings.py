@@ -71,6 +71,7 @@ class Settings(BaseSettings):
     api_key: SecretStr | None = None
     allow_origins: list[str] = []
     allow_hosts: list[str] = []
+    published_on: str = ""
     enable_ui: bool = True
 
     default_language: LanguageCode = None

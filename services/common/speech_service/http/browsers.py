@@ -11,9 +11,12 @@ Rules:
   out of Host is the usual one of the origin's scheme, or `X-Forwarded-Port`.
 - Links may be followed: a page that is opened changes nothing, and who linked to it cannot read it.
 - On the loopback every Host but its own names is refused, for any name can be made to resolve to
-  127.0.0.1 (DNS rebinding). Names of sites come through a proxy alone, which says so; a page could
-  say so too, but its browser writes the port that it connects to into Host, and no script changes
-  that. So a Host with the port of this service was not a proxy's.
+  127.0.0.1 (DNS rebinding); not an address, which is made to be nothing else. Names of sites come
+  through a proxy alone, which says so; a page could say so too, but its browser writes the port
+  that it connects to into Host, and no script changes that. So a Host with the port of this service
+  was not a proxy's.
+- A container that is published on the loopback alone is there as well, at a port that it does not
+  know. Other containers call it by a name without a dot, which nothing on the internet has.
 """
 
 from __future__ import annotations
@@ -41,7 +44,8 @@ class OwnPagesOnly:
         self._app = app
         self._origins = {origin.lower().rstrip("/") for origin in settings.allow_origins}
         self._hosts = {host.lower() for host in settings.allow_hosts}
-        self._on_loopback = _is_loopback(settings.host)
+        self._published = _is_loopback(settings.published_on.strip("[]"))
+        self._on_loopback = self._published or _is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         error = None if scope["type"] == "lifespan" else self._objection(scope)
@@ -73,10 +77,18 @@ class OwnPagesOnly:
         name = parts and (parts.hostname or "").rstrip(".")
         if not parts or not name:
             return False
-        if name in self._hosts or name == "localhost" or _is_loopback(name):
+        if name in self._hosts or name == "localhost" or _is_address(name):
+            return True
+        if self._published and "." not in name:
             return True
         forwarded = any(mark in headers for mark in _MARKS)
-        return self._on_loopback and forwarded and (parts.port or _PORTS["http"]) != own_port
+        return self._on_loopback and forwarded and not self._is_direct(parts.port, own_port)
+
+    def _is_direct(self, asked: int | None, own_port: int | None) -> bool:
+        """Whether a browser that connects to this service itself writes such a port into Host."""
+        if self._published:
+            return asked not in (None, *_PORTS.values())
+        return (asked or _PORTS["http"]) == own_port
 
     def _is_foreign(self, scope: Scope, headers: Headers) -> bool:
         """Whether a page of another site asks."""
@@ -132,9 +144,16 @@ def _authority(text: str) -> SplitResult | None:
     return None
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def _is_loopback(host: str) -> bool:
     """Whether a name or an address means this machine and nobody else's."""
-    try:
+    if _is_address(host):
         return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
+    return host.lower() == "localhost"

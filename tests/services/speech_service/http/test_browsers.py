@@ -59,7 +59,8 @@ def http() -> Iterator[httpx.Client]:
         ({"host": "127.0.0.1.rebound.example"}, "unknown_host"),
         ({"host": "me@localhost"}, "unknown_host"),
         ({"host": "localhost:0"}, "unknown_host"),
-        ({"host": "10.0.0.1"}, "unknown_host"),
+        ({"host": "10.0.0.1"}, None),
+        ({"host": "10.0.0.1.rebound.example"}, "unknown_host"),
         ({"host": "localhost"}, None),
         ({"host": "LOCALHOST.:1234"}, None),
         ({"host": "127.1.2.3:80"}, None),
@@ -138,6 +139,27 @@ def test_elsewhere_than_on_the_loopback_hosts_are_asked_for_where_they_are_liste
             ({"host": "whisper.example.org", **PROXIED}, 403),
         ):
             assert http.get("/v1/models", headers=headers).status_code == status
+
+
+def test_what_is_published_on_the_loopback_is_on_the_loopback() -> None:
+    """As the shipped Compose files have it; the port is not the one that browsers connect to."""
+    with serve(host="0.0.0.0", published_on="127.0.0.1") as http:
+        for headers, status in (
+            ({"host": "rebound.example"}, 403),
+            ({"host": "rebound.example:8001"}, 403),
+            ({"host": "rebound.example:8001", **PROXIED}, 403),
+            ({"host": "127.0.0.1:8001"}, 200),
+            ({"host": "localhost:8001"}, 200),
+            ({"host": "172.17.0.2:8000"}, 200),
+            ({"host": "faster-whisper:8000"}, 200),
+            ({"host": "whisper.example.org", **PROXIED}, 200),
+            ({"host": "whisper.example.org:443", **PROXIED}, 200),
+        ):
+            assert http.get("/v1/models", headers=headers).status_code == status, headers
+    with serve(host="0.0.0.0", published_on="[::1]") as http:
+        assert http.get("/v1/models", headers={"host": "rebound.example:8001"}).status_code == 403
+    with serve(host="0.0.0.0", published_on="0.0.0.0") as http:
+        assert http.get("/v1/models", headers={"host": "nas.local:8001"}).status_code == 200
 
 
 def test_a_key_needs_no_origin() -> None:
