@@ -38,6 +38,7 @@ from autostart_proxy.backends.processes import Mark, Seen, Survived
 from autostart_proxy.backends.runner import client
 from autostart_proxy.backends.runner.messages import Made
 from autostart_proxy.backends.tail import Tail
+from autostart_proxy.backends.watchers import Watchers
 from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse, StartFailed, StopFailed
@@ -108,7 +109,7 @@ class ProcessBackend:
         self._grace_seconds = grace_seconds
         self._mark = Mark.new(unit.host, unit.port)
         self._program: _Program | None = None
-        self._watchers: set[asyncio.Event] = set()
+        self._watchers = Watchers()
         self._orphans_told: set[tuple[int, int]] = set()
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
@@ -129,7 +130,7 @@ class ProcessBackend:
             await to_the_end(self._spawn())
         else:
             launched()
-        self._changed()
+        self._watchers.tell()
         return Upstream(*self._place)
 
     async def verify(self) -> None:
@@ -158,7 +159,7 @@ class ProcessBackend:
         if program is not None:
             await program.over()
             self._program = None
-            self._changed()
+            self._watchers.tell()
         return tuple(Exit(each.name, 128 + signal.SIGKILL) for each in killed)
 
     async def observe(self) -> Observation:
@@ -167,17 +168,9 @@ class ProcessBackend:
             return self._program.seen
         return Observation(running=False, remains=bool(await self._all()))
 
-    async def watch(self) -> AsyncIterator[Observation]:
+    def watch(self) -> AsyncIterator[Observation]:
         """Yield an observation now and after every change; see `Backend.watch`."""
-        changed = asyncio.Event()
-        self._watchers.add(changed)
-        try:
-            while True:
-                changed.clear()
-                yield await self.observe()
-                await changed.wait()
-        finally:
-            self._watchers.discard(changed)
+        return self._watchers.watch(self.observe)
 
     async def log_tail(self) -> tuple[str, ...]:
         """The last lines the command wrote since its last start."""
@@ -186,10 +179,6 @@ class ProcessBackend:
     async def close(self) -> None:
         """Stop the command, since nobody could stop or adopt it later."""
         await self.stop(self._grace_seconds)
-
-    def _changed(self) -> None:
-        for watcher in self._watchers:
-            watcher.set()
 
     @property
     def _place(self) -> tuple[str, int]:
@@ -240,7 +229,7 @@ class ProcessBackend:
         _check_executable(unit.command[0], unit.cwd, environment)
         try:
             _, program = await asyncio.get_running_loop().subprocess_exec(
-                lambda: _Program(self._host, unit.command[0], self._all, self._changed),
+                lambda: _Program(self._host, unit.command[0], self._all, self._watchers.tell),
                 *argv,
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,

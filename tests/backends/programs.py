@@ -3,6 +3,11 @@
 They need nothing but the standard library, so that any Python image can run them.
 """
 
+import sys
+from typing import Any
+
+from autostart_proxy.config.model import ServiceConfig
+
 SERVE = """
 import http.server, os, sys, uuid
 life = uuid.uuid4().hex.encode()
@@ -60,3 +65,10 @@ def exits(code: int, after_seconds: float = 0.0) -> str:
         f"time.sleep({after_seconds})\n"
         f"sys.exit({code})\n"
     )
+
+
+def service(program: str, port: int, **keys: Any) -> ServiceConfig:
+    """A service whose command is a program, told where it has to listen."""
+    command = (sys.executable, "-c", program, "127.0.0.1", str(port))
+    usual: dict[str, Any] = {"command": command, "proxy_port": port, "stop_timeout": 1.0}
+    return ServiceConfig(**{"name": "test"} | usual | keys)

@@ -20,7 +20,6 @@ import pytest_asyncio
 
 from autostart_proxy.backends import Observation, processes
 from autostart_proxy.backends.process import ProcessBackend, open_backends
-from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse
 from tests.backends import programs
 from tests.backends.contract import (
@@ -42,14 +41,7 @@ async def make(port: int) -> AsyncIterator[Make]:
     made: list[ProcessBackend] = []
 
     def make_one(program: str, **keys: Any) -> ProcessBackend:
-        command = (sys.executable, "-c", program, "127.0.0.1", str(port))
-        usual: dict[str, Any] = {
-            "name": "test",
-            "command": command,
-            "proxy_port": port,
-            "stop_timeout": 1.0,
-        }
-        backend = open_backends()("test.example", ServiceConfig(**usual | keys))
+        backend = open_backends()("test.example", programs.service(program, port, **keys))
         assert isinstance(backend, ProcessBackend)
         made.append(backend)
         return backend

@@ -19,14 +19,14 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
 from autostart_proxy.commands.keys import KeyFile
 from tests.end_to_end.parts import PASSWORD, PROGRAM, USER
 from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401 - fixture
 from tests.nginx_site import reloading
 from tests.ports import free_port
-from tests.services.browser import chromium
+from tests.services.browser import SITES_HERE, launched
 from tests.services.web import web
 
 HOST = "service.example.org"
@@ -152,19 +152,8 @@ def key(scene: Scene) -> str:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[BrowserContext]:
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                "--ignore-certificate-errors",
-                "--disable-features=LocalNetworkAccessChecks",  # loopback, seen as another site
-                "--host-resolver-rules=MAP *.example.org 127.0.0.1, MAP *.test 127.0.0.1",
-            ],
-        )
+    with launched("--ignore-certificate-errors", *SITES_HERE) as running:
         yield running.new_context()
-        running.close()
 
 
 @contextmanager

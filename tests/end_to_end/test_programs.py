@@ -21,7 +21,7 @@ from typing import Any
 import openai
 import pytest
 import requests
-from playwright.sync_api import BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Route, expect
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Subprotocol
@@ -30,7 +30,7 @@ from tests.end_to_end.parts import COMMAND, PASSWORD, ROOT, USER, installed, run
 from tests.end_to_end.stage import Stage, sign_certificate, staged  # noqa: F401 - fixture
 from tests.nginx_site import reloading
 from tests.ports import free_port
-from tests.services.browser import chromium
+from tests.services.browser import SITES_HERE, launched
 
 HOST = "whisper.example.org"
 LOCKED = "locked.example.org"
@@ -201,22 +201,10 @@ def test_a_service_with_a_key_of_its_own_gets_it_beside_that_of_the_site(
 
 
 @contextmanager
-def browsing(stage: Stage, *flags: str) -> Iterator[BrowserContext]:
+def browsing(*flags: str) -> Iterator[BrowserContext]:
     """A browser without any password, which takes any certificate."""
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                "--ignore-certificate-errors",
-                "--disable-features=LocalNetworkAccessChecks",  # loopback, seen as another site
-                "--host-resolver-rules=MAP *.example.org 127.0.0.1",
-                *flags,
-            ],
-        )
+    with launched("--ignore-certificate-errors", *SITES_HERE, *flags) as running:
         yield running.new_context(permissions=["microphone"])
-        running.close()
 
 
 def enter(page: Page, stage: Stage, host: str) -> None:
@@ -230,7 +218,7 @@ def test_a_page_with_a_key_of_its_own_works_behind_the_password(stage: Stage) ->
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={RECORDING}",
     )
-    with browsing(stage, *hears) as context:
+    with browsing(*hears) as context:
         page = context.new_page()
         enter(page, stage, LOCKED)
         expect(page.locator("#status")).to_have_text("This service wants an API key.")
@@ -249,7 +237,7 @@ def test_a_page_with_a_key_of_its_own_works_behind_the_password(stage: Stage) ->
 
 
 def test_a_browser_asks_for_the_password_and_shows_a_page_where_it_gets_none(stage: Stage) -> None:
-    with browsing(stage) as context:
+    with browsing() as context:
         page = context.new_page()
         asked: list[dict[str, Any]] = []
         wire = context.new_cdp_session(page)
@@ -289,7 +277,7 @@ def test_a_page_without_the_password_opens_a_websocket_with_a_key(stage: Stage, 
         socket.onmessage = ({ data }) => told([socket.protocol, JSON.parse(data).type]);
         socket.onclose = () => told("refused");
     })"""
-    with browsing(stage) as context:
+    with browsing() as context:
         page = context.new_page()
         page.route("**/blank", blank)
         page.goto(f"{address(stage)}/blank")

@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 PHONE, DESK = (390, 780), (1200, 900)
 """Sizes of the screen."""
@@ -27,6 +27,25 @@ def chromium() -> str:
     pytest.skip("needs Chromium")
 
 
+SITES_HERE = (
+    "--host-resolver-rules=MAP *.example.org 127.0.0.1, MAP *.test 127.0.0.1",
+    "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
+)
+"""Names of sites lead to this machine, and nobody is asked before pages reach it: not all browsers
+ask."""
+
+
+@contextmanager
+def launched(*flags: str) -> Iterator[Browser]:
+    """A browser without a window."""
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(
+            executable_path=chromium(), args=["--no-sandbox", "--no-proxy-server", *flags]
+        )
+        yield running
+        running.close()
+
+
 @contextmanager
 def browser(
     address: str, *flags: str, screen: tuple[int, int] = PHONE, script: bool = True
@@ -36,10 +55,7 @@ def browser(
     The test fails if a script of the page fails, if its content security policy is broken, or if
     anything is asked of another host.
     """
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(), args=["--no-sandbox", "--no-proxy-server", *flags]
-        )
+    with launched(*flags) as running:
         width, height = screen
         context = running.new_context(
             viewport={"width": width, "height": height},
@@ -60,7 +76,6 @@ def browser(
         assert faults == []
         own = (str(httpx.URL(address).join("/")), "data:", "blob:")
         assert [url for url in requests if not url.startswith(own)] == []
-        running.close()
 
 
 @contextmanager

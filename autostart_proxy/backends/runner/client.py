@@ -31,6 +31,7 @@ from autostart_proxy.backends.runner.messages import (
     read_news,
     refused,
 )
+from autostart_proxy.backends.watchers import Watchers
 from autostart_proxy.config.units import CommandUnit
 from autostart_proxy.errors import BackendRefused, Misconfigured, StartFailed
 
@@ -78,7 +79,7 @@ class RunnerBackend:
         self._path = path
         self._made = made
         self._connection: _Connection | None = None
-        self._watchers: set[asyncio.Event] = set()
+        self._watchers = Watchers()
 
     async def start(self, launched: Callable[[], None]) -> Upstream:
         """See `Backend.start`.
@@ -90,7 +91,7 @@ class RunnerBackend:
         if connection is None:
             connection = self._connection = await self._connect()
         self._insist(await connection.call("start", launched=launched))
-        self._changed()
+        self._watchers.tell()
         # Not what the runner says: requests go nowhere but where the configuration has them go.
         return Upstream(self._made.unit.host, self._made.unit.port)
 
@@ -108,17 +109,9 @@ class RunnerBackend:
         outcome = await self._call("observe")
         return (outcome and outcome.seen) or Observation(running=False)
 
-    async def watch(self) -> AsyncIterator[Observation]:
+    def watch(self) -> AsyncIterator[Observation]:
         """Yield an observation now and after every change; see `Backend.watch`."""
-        changed = asyncio.Event()
-        self._watchers.add(changed)
-        try:
-            while True:
-                changed.clear()
-                yield await self.observe()
-                await changed.wait()
-        finally:
-            self._watchers.discard(changed)
+        return self._watchers.watch(self.observe)
 
     async def log_tail(self) -> tuple[str, ...]:
         """The last lines the command wrote since its last start."""
@@ -141,7 +134,7 @@ class RunnerBackend:
         except OSError as error:
             reason = f"command: nobody runs it at {self._path}: {error.strerror}; {_CURE}"
             raise BackendRefused(Misconfigured(detail=reason)) from error
-        return _Connection(*streams, self._made, self._changed)
+        return _Connection(*streams, self._made, self._watchers.tell)
 
     async def _call(self, verb: Verb, grace_seconds: float | None = None) -> Outcome | None:
         connection = self._open
@@ -151,10 +144,6 @@ class RunnerBackend:
         if outcome is None:
             reason = f"who runs the commands at {self._path} has ended, and so has the command"
             raise BackendRefused(StartFailed(detail=reason))
-
-    def _changed(self) -> None:
-        for watcher in self._watchers:
-            watcher.set()
 
 
 class _Connection:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -17,7 +16,6 @@ from autostart_proxy.backends import Observation, Upstream, process
 from autostart_proxy.backends.runner import client
 from autostart_proxy.backends.runner.client import RunnerBackend
 from autostart_proxy.backends.runner.server import Runner
-from autostart_proxy.config.model import ServiceConfig
 from autostart_proxy.config.units import CommandUnit
 from autostart_proxy.errors import BackendRefused, Misconfigured, PortInUse, StartFailed
 from autostart_proxy.unix_socket import bind
@@ -48,14 +46,7 @@ async def backends(path: Path, port: int, monkeypatch: pytest.MonkeyPatch) -> As
     made: list[RunnerBackend] = []
 
     def make_one(program: str, **keys: Any) -> RunnerBackend:
-        command = (sys.executable, "-c", program, "127.0.0.1", str(port))
-        usual: dict[str, Any] = {
-            "name": "test",
-            "command": command,
-            "proxy_port": port,
-            "stop_timeout": 1.0,
-        }
-        backend = process.open_backends()("test.example", ServiceConfig(**usual | keys))
+        backend = process.open_backends()("test.example", programs.service(program, port, **keys))
         assert isinstance(backend, RunnerBackend)
         made.append(backend)
         return backend

@@ -9,13 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Page, Route, sync_playwright
+from playwright.sync_api import Page, Route
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
 from ... import media
-from ...browser import chromium
+from ...browser import SITES_HERE, launched
 from ...harness import FakeEngine, serve
 
 EVIL = "http://evil.test"
@@ -192,20 +192,8 @@ def test_a_websocket_is_refused_before_it_is_accepted(http: httpx.Client, path: 
 
 @contextmanager
 def page_of(origin: str) -> Iterator[Page]:
-    """An empty page of an origin, in a browser for which all names lead to this machine.
-
-    It asks nobody before a page reaches the loopback: not all browsers do.
-    """
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(
-            executable_path=chromium(),
-            args=[
-                "--no-sandbox",
-                "--no-proxy-server",
-                "--host-resolver-rules=MAP *.test 127.0.0.1",
-                "--disable-features=LocalNetworkAccessChecks,LocalNetworkAccessChecksWebSockets",
-            ],
-        )
+    """An empty page of an origin."""
+    with launched(*SITES_HERE) as running:
         page = running.new_page()
 
         def empty(route: Route) -> None:
@@ -214,7 +202,6 @@ def page_of(origin: str) -> Iterator[Page]:
         page.route(f"{origin}/page", empty)
         page.goto(f"{origin}/page")
         yield page
-        running.close()
 
 
 SEND_FILE = """async ([url, mode, talk]) => {
