@@ -42,8 +42,8 @@ def called(heads: list[bytes], *, by_compose: bool) -> Iterator[str]:
 
 
 def listed(table: int) -> set[str]:
-    """The calls in one of the page's tables."""
-    tables = re.findall(r"(?:^\|.*\n)+", PAGE.read_text(), re.MULTILINE)
+    """The calls in one of the page's tables of calls."""
+    tables = re.findall(r"^\| call \|.*\n(?:^\|.*\n)+", PAGE.read_text(), re.MULTILINE)
     return set(re.findall(r"`([A-Z]+ /[^`]*)`", tables[table]))
 
 
