@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from speech_service.contract.engine import Borrow, Item
-from speech_service.contract.errors import ModelUnavailable
+from speech_service.contract.errors import ModelMissing, ModelUnavailable
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Segment, Summary
 
@@ -64,6 +64,9 @@ class ObedientEngine(FakeEngine):
                 yield _said(tempfile.gettempdir())
             case "fail":
                 raise LibraryError(rest)
+            case "miss":
+                next(audio)
+                raise ModelMissing(rest)
             case "die":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "count":

@@ -19,7 +19,8 @@ from speech_service.work.download import Download
 from .settings import EngineSettings
 
 OPENAI_NAME = "whisper-1"
-_FILES = ["config.json", "preprocessor_config.json", "model.bin", "tokenizer.json", "vocabulary.*"]
+_FILES = ["config.json", "preprocessor_config.json", "tokenizer.json", "vocabulary.*"]
+_WEIGHTS = ["model.bin"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 
 
@@ -111,7 +112,7 @@ class Catalog:
         if self._offline:
             raise self._not_here(name)
         if name in {_sizes().get(own, own) for own in self._own}:
-            return Download(name, _FILES, ["model.bin"], hub.checked(self._token))
+            return Download(name, _FILES, [], _WEIGHTS, hub.checked(self._token))
         if not self._any and name not in _sizes().values():
             raise ModelNotAllowed(
                 f"the model {name!r} is not here, and none of those that this service fetches: "
@@ -119,9 +120,7 @@ class Catalog:
                 f"ALLOW_MODELS ({ANY_MODEL!r} allows any)"
             )
         limits = self._max_bytes, self._min_free
-        return Download(
-            name, _FILES, ["config.json", "tokenizer.json", "model.bin"], False, *limits
-        )
+        return Download(name, _FILES, ["config.json", "tokenizer.json"], _WEIGHTS, False, *limits)
 
     def directory(self, name: str) -> Path:
         """Return the directory of a model that is to be loaded.

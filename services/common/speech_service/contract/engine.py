@@ -67,6 +67,9 @@ class Recognizer(Protocol):
         Args:
             audio: consecutive blocks of mono samples at `SAMPLE_RATE`, read as they are needed.
             options: what was asked.
+        Raises:
+            ModelMissing: before the first item, where a further model has to be fetched; the caller
+                sees to that, and calls again with the same samples.
         Cancellation: the caller closes the generator between two items.
         """
 
@@ -105,13 +108,17 @@ class Engine(Protocol):
         """List the models that can be loaded without network."""
 
     def is_local(self, model: str) -> bool:
-        """Say whether the model of this canonical name can be loaded without network."""
+        """Say whether a model can be loaded without network.
+
+        Args:
+            model: canonical name, or what `ModelMissing` names.
+        """
 
     async def fetch(self, model: str, progress: Reached) -> None:
         """Download a model so that it can be loaded; do nothing if it is here already.
 
         Args:
-            model: canonical name.
+            model: canonical name, or what `ModelMissing` names.
             progress: told how far the download is.
         Raises:
             ModelNotAllowed: it is none of those that clients may have fetched.

@@ -270,6 +270,23 @@ class ModelUnavailable(SpeechError):
         return {"Retry-After": "30"}
 
 
+class ModelMissing(ModelUnavailable):
+    """A recognizer lacks a further model, and has yielded nothing yet.
+
+    The service has it fetched and asks anew; clients are told where that was no help.
+
+    Args:
+        name: as `Engine.fetch` knows it.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"the model {name!r} is not on this machine any more: try again")
+        self.name = name
+
+    def __reduce__(self) -> tuple[type[ModelMissing], tuple[str]]:
+        return type(self), (self.name,)
+
+
 class ShuttingDown(SpeechError):
     """The service is about to end and takes no new work."""
 

@@ -1,29 +1,33 @@
-"""A repository of the hub, downloaded by a process of its own.
+"""A repository of the hub, or a file of the web, downloaded by a process of its own.
 
 The hub's library waits in threads that nothing can interrupt, for a silent hub minutes long; a
 process can be ended at any moment. `python -m speech_service.work.download` takes one line of JSON
-on its standard input, a `Download`, and answers with lines of JSON: how far it is, and at the end
-what went wrong. It ends with whoever started it.
+on its standard input, a `Download` or a `WebFile`, and answers with lines of JSON: how far it is,
+and at the end what went wrong. It ends with whoever started it.
 
-Rules: what a repository holds and how large it is, is asked before anything is downloaded. The file
-that makes it a model comes last, so that a model which is here is whole. What was downloaded so far
-stays, and the next download goes on from there.
+Rules: what there is and how large it is, is asked before anything is downloaded. The file that
+makes it a model comes last, or gets its name last, so that a model which is here is whole. What was
+downloaded so far stays, and the next download goes on from there.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
 import sys
 import threading
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatch
+from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 from ..contract.engine import Reached
 from ..contract.errors import (
@@ -37,7 +41,10 @@ from . import hub
 
 _ANSWER_SECONDS = 10.0
 """For the first question; without a limit the library would wait for a silent hub for ever."""
+_SILENCE_SECONDS = 10.0
+"""For the next bytes of a file of the web."""
 _LOOK_SECONDS = 0.5
+_CHUNK = 1 << 20
 
 Word: TypeAlias = dict[str, Any]
 Say: TypeAlias = Callable[[Word], None]
@@ -50,22 +57,49 @@ class Download:
     Args:
         repository: hub id.
         patterns: of the files that are wanted.
-        needed: files without which it is no model; the last of them is downloaded last.
+        needed: files without which it is no model.
+        last: what makes it a model, as the names that it may have. The first of them that there is
+            comes last, and the others not at all.
         token: of the hub; None stands for that of a login on this machine, False for none at all.
         max_bytes: that the files may have in all; None: as many as they are.
         min_free: share of the disk that has to stay free, 0 to 1.
+        revision: commit, branch or tag; None: the newest.
+        cache: folder; None: that of the hub's library.
     """
 
     repository: str
     patterns: list[str]
     needed: list[str]
+    last: list[str]
     token: str | bool | None = None
     max_bytes: int | None = None
     min_free: float = 0.0
+    revision: str | None = None
+    cache: str | None = None
 
 
-async def download(wanted: Download, progress: Reached) -> None:
-    """Download a repository into the cache of the hub's library.
+@dataclass(frozen=True, slots=True)
+class WebFile:
+    """A file to download.
+
+    Args:
+        address: whose last part is the name of the file.
+        folder: where to put it; made if it is not there.
+        min_free: as `Download` has it.
+    """
+
+    address: str
+    folder: str
+    min_free: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        return self.address.rpartition("/")[2]
+
+
+async def download(wanted: Download | WebFile, progress: Reached) -> None:
+    """Download a repository into a cache of the hub's library, or a file into its folder.
 
     Raises:
         ModelNotFound, ModelNotAllowed, ModelUnavailable.
@@ -114,29 +148,75 @@ def _told(error: SpeechError) -> Word:
     return {"kind": type(error).__name__, "message": error.message, "code": error.code}
 
 
-def _fetch(wanted: Download, say: Say) -> None:
+def _fetch_repository(wanted: Download, say: Say) -> None:
     """Download in this process; errors as `download`."""
     from huggingface_hub import HfApi, snapshot_download
 
-    name, token = wanted.repository, wanted.token
+    name, token, revision = wanted.repository, wanted.token, wanted.revision
     with hub.translated(name):
-        info = HfApi(token=token).model_info(name, files_metadata=True, timeout=_ANSWER_SECONDS)
+        info = HfApi(token=token).model_info(
+            name, revision=revision, files_metadata=True, timeout=_ANSWER_SECONDS
+        )
         siblings = {file.rfilename: file.size or 0 for file in info.siblings or ()}
-        files = [
-            file for file in siblings if any(fnmatch(file, shape) for shape in wanted.patterns)
-        ]
-        for needed in wanted.needed:
-            if needed not in files:
+        last = next((file for file in wanted.last if file in siblings), wanted.last[0])
+        for needed in (*wanted.needed, last):
+            if needed not in siblings:
                 raise ModelNotFound(
                     f"the hub's {name!r} is no model of this kind: it lacks {needed}", "model"
                 )
-        total = sum(siblings[file] for file in files)
-        last = wanted.needed[-1]
+        files = [
+            file
+            for file in siblings
+            if file not in wanted.last and any(fnmatch(file, shape) for shape in wanted.patterns)
+        ]
+        total = sum(siblings[file] for file in (*files, last))
         _check(wanted, total, total)
         with _counted(wanted, total, say):
-            for part in ([file for file in files if file != last], [last]):
+            for part in (files, [last]):
                 if part:
-                    snapshot_download(name, token=token, allow_patterns=part)
+                    snapshot_download(
+                        name,
+                        revision=revision,
+                        cache_dir=wanted.cache,
+                        token=token,
+                        allow_patterns=part,
+                    )
+
+
+def _fetch_file(wanted: WebFile, say: Say) -> None:
+    """Download in this process; errors as `download`."""
+    folder = Path(wanted.folder)
+    partial = folder / f"{wanted.name}.part"
+    with hub.translated(wanted.name):
+        folder.mkdir(parents=True, exist_ok=True)
+        with partial.open("ab") as file:
+            # Another service may have the same folder.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (folder / wanted.name).exists():
+                _append(wanted, file, say)
+                partial.replace(folder / wanted.name)
+
+
+def _append(wanted: WebFile, file: IO[bytes], say: Say) -> None:
+    """Download what is missing at the end of a file."""
+    # A range has at least one byte, so of a whole file the last one is asked for again.
+    here = max(file.tell() - 1, 0)
+    headers = {"Range": f"bytes={here}-"}
+    request = urllib.request.Request(wanted.address, headers=headers)  # noqa: S310 - not a client's
+    with urllib.request.urlopen(request, timeout=_SILENCE_SECONDS) as answer:  # noqa: S310
+        if answer.status != HTTPStatus.PARTIAL_CONTENT:
+            here = 0
+        if answer.length is None:
+            raise HTTPException("nobody says how large the file is")
+        total = here + answer.length
+        _check_room(wanted.name, Path(wanted.folder), answer.length, wanted.min_free)
+        file.truncate(here)
+        while data := answer.read(_CHUNK):
+            file.write(data)
+            here += len(data)
+            say({"done": here, "total": total})
+    if here != total:
+        raise HTTPException("the file ended early")
 
 
 @contextmanager
@@ -147,7 +227,8 @@ def _counted(wanted: Download, total: int, say: Say) -> Iterator[None]:
     """
     from huggingface_hub.file_download import repo_folder_name
 
-    folder = Path(_cache(), repo_folder_name(repo_id=wanted.repository, repo_type="model"), "blobs")
+    repository = repo_folder_name(repo_id=wanted.repository, repo_type="model")
+    folder = _cache(wanted) / repository / "blobs"
     before = _size(folder)
     over = threading.Event()
 
@@ -197,21 +278,25 @@ def _check(wanted: Download, size: int, to_come: int) -> None:
             "may have fetched: let the operator configure it, or raise MAX_MODEL_BYTES",
             "model_too_large",
         )
-    cache = Path(_cache())
-    place = next(folder for folder in (cache, *cache.parents) if folder.is_dir())
+    _check_room(name, _cache(wanted), to_come, wanted.min_free)
+
+
+def _check_room(name: str, folder: Path, to_come: int, min_free: float) -> None:
+    """Raise `ModelUnavailable` if so many bytes would leave too little of a disk."""
+    place = next(each for each in (folder, *folder.parents) if each.is_dir())
     disk = shutil.disk_usage(place)
-    if disk.free - to_come < wanted.min_free * disk.total:
+    if disk.free - to_come < min_free * disk.total:
         raise ModelUnavailable(
-            f"no room for the model {name!r} in the cache volume, of which {wanted.min_free:.0%} "
+            f"no room for the model {name!r} in the cache volume, of which {min_free:.0%} "
             "stay free: remove models there, or lower MIN_FREE_DISK",
             "no_space",
         )
 
 
-def _cache() -> str:
+def _cache(wanted: Download) -> Path:
     from huggingface_hub import constants
 
-    return str(constants.HF_HUB_CACHE)
+    return Path(wanted.cache or constants.HF_HUB_CACHE)
 
 
 def main() -> int:
@@ -220,7 +305,7 @@ def main() -> int:
     words = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
-    wanted = Download(**json.loads(sys.stdin.readline()))
+    wanted = json.loads(sys.stdin.readline())
     threading.Thread(target=_end_with_the_service, daemon=True).start()
 
     turn = threading.Lock()
@@ -230,7 +315,10 @@ def main() -> int:
             print(json.dumps(word), file=words, flush=True)
 
     try:
-        _fetch(wanted, say)
+        if "address" in wanted:
+            _fetch_file(WebFile(**wanted), say)
+        else:
+            _fetch_repository(Download(**wanted), say)
     except SpeechError as error:
         say(_told(error))
     return 0

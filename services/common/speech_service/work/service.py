@@ -21,7 +21,7 @@ from ..contract.settings import Settings
 from ..contract.transcript import Options, Transcript
 from ..media.audio import Recording
 from .fetching import Fetches
-from .job import Job
+from .job import Items, Job
 from .metrics import Metrics
 from .models import Lease, ModelPool
 from .places import Places
@@ -179,12 +179,22 @@ class SpeechService:
             await asyncio.to_thread(recording.probe, limit)
             # Before the turn: who waits for the hub keeps nobody from transcribing.
             await self._present(name)
-            turn = await self.turns.take()
-            held.callback(turn.release)
-            lease = await self.models.acquire(name)
-            held.callback(lease.release)
-            items = lease.model.transcribe(recording.decode(limit), options)
-            return Job(items, options, held.pop_all(), self._stopping, self.metrics)
+            claims = held.enter_context(ExitStack())
+
+            async def begin() -> Items:
+                claims.callback((await self.turns.take()).release)
+                lease = await self.models.acquire(name)
+                claims.callback(lease.release)
+                items: Items = lease.model.transcribe(recording.decode(limit), options)
+                return items
+
+            async def again(missing: str) -> Items:
+                claims.close()
+                await self.fetched(missing)
+                return await begin()
+
+            items = await begin()
+            return Job(items, again, options, held.pop_all(), self._stopping, self.metrics)
 
     async def transcribe(
         self, recording: Recording, model: str | None, options: Options

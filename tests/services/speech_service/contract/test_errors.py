@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +11,7 @@ from speech_service.contract.errors import (
     HttpError,
     InternalError,
     InvalidRequest,
+    ModelMissing,
     ModelUnavailable,
     NoSpace,
     QueueFull,
@@ -87,3 +89,10 @@ def test_other_failures_say_nothing_of_headers() -> None:
 def test_the_frameworks_refusals_keep_their_status(status: int, code: str) -> None:
     error = HttpError(status, "no")
     assert (error.status, error.code) == (status, code)
+
+
+def test_what_is_missing_keeps_its_name_between_processes() -> None:
+    missing = pickle.loads(pickle.dumps(ModelMissing("alignment:org/french")))  # noqa: S301
+    assert (missing.name, str(missing)) == ("alignment:org/french", missing.message)
+    assert "'alignment:org/french' is not on this machine" in missing.message
+    assert (missing.status, missing.code) == (503, "model_unavailable")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import socket
 import struct
+import tempfile
 import threading
 import time
 from contextlib import suppress
@@ -23,7 +24,7 @@ from speech_service.contract.errors import (
     TooLong,
 )
 from speech_service.media import audio
-from speech_service.media.audio import MediaFile, RawFile
+from speech_service.media.audio import MediaFile, RawFile, Recording, Samples
 
 from ... import media
 
@@ -303,6 +304,29 @@ def _playlists(target: str) -> list[str]:
         f'<?xml version="1.0"?><playlist><trackList><track><location>{target}</location></track>'
         "</trackList></playlist>",
     ]
+
+
+@pytest.mark.parametrize("kind", ["wav", "ogg", "raw", "samples"])
+def test_a_recording_can_be_heard_again_though_the_first_time_was_given_up(kind: str) -> None:
+    """As a job does that has waited for a model."""
+    samples = (np.sin(np.arange(5 * media.RATE) / 9) * 9000).astype(np.int16)
+    file = media.wav(samples)
+    if kind == "ogg":
+        with tempfile.NamedTemporaryFile(suffix=".wav") as source:
+            source.write(file)
+            source.flush()
+            file = media.ffmpeg("-i", source.name, "-f", "ogg")
+    recordings: dict[str, Recording] = {
+        "raw": RawFile(io.BytesIO(samples.tobytes()), 2 * len(samples)),
+        "samples": Samples(samples),
+    }
+    recording = recordings.get(kind) or MediaFile(io.BytesIO(file))
+    whole = np.concatenate(list(recording.decode(60)))
+    given_up = recording.decode(60)
+    next(given_up)
+    again = np.concatenate(list(recording.decode(60)))
+    assert len(whole) > 4.9 * media.RATE
+    assert np.array_equal(whole, again)
 
 
 def test_raw_samples_need_no_header() -> None:

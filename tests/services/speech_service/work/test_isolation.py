@@ -16,7 +16,7 @@ import numpy as np
 import psutil
 import pytest
 from numpy.typing import NDArray
-from speech_service.contract.errors import ModelUnavailable, TooLong
+from speech_service.contract.errors import ModelMissing, ModelUnavailable, TooLong
 from speech_service.contract.settings import Settings
 from speech_service.contract.transcript import Options, Segment, Summary
 from speech_service.work.isolation import RemoteModel, WorkerEnded, Workers
@@ -137,6 +137,14 @@ def test_a_model_that_cannot_be_loaded_leaves_no_process(lender: Lender) -> None
         with pytest.raises(error):
             lender.workers.load(name)
     wait_until(lambda: workers_here() == [])
+
+
+def test_what_is_missing_there_has_its_name_here(lender: Lender) -> None:
+    tiny = lender.workers.load("tiny")
+    with pytest.raises(ModelMissing) as missing:
+        heard(tiny, "miss alignment:org/french")
+    assert missing.value.name == "alignment:org/french"
+    assert heard(tiny).startswith("tiny [1, 2]")
 
 
 def test_closing_waits_until_the_work_has_ended(lender: Lender, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 from prometheus_client import generate_latest
 from speech_service.contract.engine import Item
-from speech_service.contract.errors import ModelUnavailable, ShuttingDown
+from speech_service.contract.errors import ModelMissing, ModelUnavailable, ShuttingDown
 from speech_service.contract.transcript import Options, Progress, Segment, Stage, Summary
 from speech_service.work.job import Job
 from speech_service.work.metrics import Metrics
@@ -31,6 +31,11 @@ class Work:
         self.released = asyncio.Event()
         self.stopping = threading.Event()
         self.metrics = Metrics()
+        self.asked: list[str] = []
+        self.asking = asyncio.Event()
+        self.fetching = asyncio.Event()
+        self.fetching.set()
+        self.refusal: Exception | None = None
 
     def start(self, ahead: int | None = None) -> Job:
         """Start the job; `ahead` is how many items may come before the test lets more."""
@@ -38,7 +43,16 @@ class Work:
         held.callback(self.released.set)
         if ahead is not None:
             self.let = threading.Semaphore(ahead)
-        return Job(self._items(), Options(), held, self.stopping, self.metrics)
+        return Job(self._items(), self._again, Options(), held, self.stopping, self.metrics)
+
+    async def _again(self, missing: str) -> Generator[Item, None, None]:
+        self.asked.append(missing)
+        self.asking.set()
+        await self.fetching.wait()
+        if self.refusal:
+            raise self.refusal
+        self.items = self.items[1:]
+        return self._items()
 
     def figure(self, line: str) -> bool:
         return line in generate_latest(self.metrics.registry).decode().splitlines()
@@ -129,3 +143,64 @@ async def test_the_end_of_a_recording_is_kept_though_nobody_waits_any_more() -> 
     await asyncio.wait_for(work.released.wait(), 5)
     assert work.figure("speech_jobs_cancelled_total 0.0")
     assert work.figure("speech_audio_seconds_total 4.0")
+
+
+MISSING = ModelMissing("alignment:org/french")
+
+
+async def test_a_job_that_lacks_a_model_begins_anew_when_that_is_here() -> None:
+    work = Work(MISSING, ModelMissing("diarization:org/voices"), *SAID, HEARD)
+    transcript = await work.start().transcript()
+    assert (transcript.segments, transcript.summary) == (SAID, HEARD)
+    assert work.asked == [MISSING.name, "diarization:org/voices"]
+    await asyncio.wait_for(work.released.wait(), 5)
+
+
+@pytest.mark.parametrize(
+    "items", [(MISSING, MISSING, HEARD), (SAID[0], MISSING, HEARD)], ids=["twice", "late"]
+)
+async def test_a_model_that_is_missing_all_the_same_is_an_error(
+    items: tuple[Item | Exception, ...],
+) -> None:
+    work = Work(*items)
+    with pytest.raises(ModelUnavailable, match="try again"):
+        await work.start().transcript()
+    assert work.asked in ([MISSING.name], [])
+    await asyncio.wait_for(work.released.wait(), 5)
+
+
+async def test_a_model_that_cannot_be_had_ends_the_job_with_the_reason() -> None:
+    work = Work(MISSING, HEARD)
+    work.refusal = ModelUnavailable("the hub is away", "hub_unreachable")
+    with pytest.raises(ModelUnavailable, match="the hub is away"):
+        await work.start().transcript()
+    await asyncio.wait_for(work.released.wait(), 5)
+
+
+async def test_whoever_leaves_while_a_model_is_fetched_ends_the_waiting() -> None:
+    work = Work(MISSING, *SAID, HEARD)
+    work.fetching.clear()
+    job = work.start()
+    waiting = asyncio.ensure_future(job.transcript())
+    await asyncio.wait_for(work.asking.wait(), 5)
+    assert not work.released.is_set()
+    waiting.cancel()
+    await asyncio.wait_for(work.released.wait(), 5)
+    assert work.figure("speech_jobs_cancelled_total 1.0")
+    assert job.segments == []
+
+
+@pytest.mark.parametrize("end", ["cancelled", "stopping"])
+async def test_a_job_that_nobody_wants_any_more_waits_for_no_model(end: str) -> None:
+    work = Work(MISSING, HEARD)
+    work.fetching.clear()
+    job = work.start(ahead=0)
+    if end == "cancelled":
+        job.cancel()
+    else:
+        work.stopping.set()
+    work.let.release()
+    await asyncio.wait_for(work.released.wait(), 5)
+    assert work.asked == []
+    with pytest.raises(ShuttingDown):
+        await job.transcript()

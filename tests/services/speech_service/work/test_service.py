@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import asynccontextmanager
+from itertools import chain
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from speech_service.contract.engine import Item, Reached
 from speech_service.contract.errors import (
+    ModelMissing,
     ModelNotFound,
     ModelUnavailable,
     NotAudio,
@@ -34,6 +37,7 @@ class Recording:
     def __init__(self, refusal: SpeechError | None = None) -> None:
         self.refusal = refusal
         self.closed = False
+        self.heard = 0
 
     def probe(self, max_seconds: float) -> float:
         if self.refusal:
@@ -41,6 +45,8 @@ class Recording:
         return 1.0
 
     def decode(self, max_seconds: float) -> Iterator[NDArray[np.int16]]:
+        assert not self.closed
+        self.heard += 1
         yield np.zeros(16_000, np.int16)
 
     def close(self) -> None:
@@ -92,6 +98,106 @@ async def test_what_is_refused_is_closed_and_loads_no_model(
         assert recording.closed
         assert engine.loads == ["tiny"]
         assert (service.turns.running, service.turns.waiting) == (0, 0)
+
+
+class Lacking(FakeEngine):
+    """Needs for French a model that comes when the test lets it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fetched: list[str] = []
+        self.ended: list[str] = []
+        self.arrives = asyncio.Event()
+        self.refusal: SpeechError | None = None
+
+    async def fetch(self, model: str, progress: Reached) -> None:
+        self.fetched.append(model)
+        try:
+            await self.arrives.wait()
+        finally:
+            self.ended.append(model)
+        if self.refusal:
+            raise self.refusal
+        self.models = (*self.models, model)
+
+    def transcribe(
+        self, audio: Iterator[NDArray[np.int16]], options: Options
+    ) -> Generator[Item, None, None]:
+        if options.language == "fr":
+            block = next(audio)
+            if FRENCH not in self.models:
+                raise ModelMissing(FRENCH)
+            audio = chain([block], audio)
+        yield from super().transcribe(audio, options)
+
+
+FRENCH = "alignment:org/french"
+
+
+async def test_who_waits_for_a_further_model_has_no_turn_and_begins_anew_when_it_is_here() -> None:
+    engine = Lacking()
+    async with serving(engine, max_jobs=1) as service:
+        waiting, recordings = [], [Recording(), Recording()]
+        for recording in recordings:
+            job = await service.submit(recording, None, Options(language="fr"))
+            waiting.append(asyncio.ensure_future(job.transcript()))
+        await until(lambda: service.fetches.waiting == 2)
+        assert engine.fetched == [FRENCH]
+        async with asyncio.timeout(5):
+            assert (await service.transcribe(Recording(), None, Options())).text
+        await until(lambda: not service.turns.running)
+        assert service.fetches.waiting == 2
+        engine.arrives.set()
+        for transcript in await asyncio.gather(*waiting):
+            assert transcript.text == "one two three four five"
+        await until(lambda: all(recording.closed for recording in recordings))
+        await until(lambda: not service.turns.running)
+        assert [recording.heard for recording in recordings] == [2, 2]
+        assert service.fetches.waiting == 0
+
+
+async def test_a_client_that_leaves_meanwhile_ends_the_fetch_and_gives_all_back() -> None:
+    engine = Lacking()
+    async with serving(engine) as service:
+        recording = Recording()
+        transcribing = asyncio.ensure_future(
+            service.transcribe(recording, None, Options(language="fr"))
+        )
+        await until(lambda: engine.fetched == [FRENCH])
+        transcribing.cancel()
+        await until(lambda: engine.ended == [FRENCH] and recording.closed)
+        assert (service.turns.running, service.fetches.waiting) == (0, 0)
+
+
+async def test_a_further_model_that_cannot_be_had_is_told_and_all_given_back() -> None:
+    engine = Lacking()
+    engine.refusal = ModelUnavailable("set HF_TOKEN", "hf_token_missing")
+    engine.arrives.set()
+    async with serving(engine) as service:
+        recording = Recording()
+        with pytest.raises(ModelUnavailable, match="HF_TOKEN"):
+            await service.transcribe(recording, None, Options(language="fr"))
+        await until(lambda: recording.closed)
+        assert service.turns.running == 0
+
+
+async def test_too_many_who_wait_for_further_models_are_told_to_come_back() -> None:
+    engine = Lacking()
+    async with serving(engine, max_jobs=1, max_queued=0) as service:
+        await until(lambda: service.readiness.ready)
+        recordings = [Recording() for _ in range(3)]
+        jobs = []
+        for number, recording in enumerate(recordings, 1):
+            jobs.append(await service.submit(recording, None, Options(language="fr")))
+            await until(lambda: service.fetches.waiting == min(number, 2))  # noqa: B023
+        with pytest.raises(QueueFull, match="MAX_QUEUED"):
+            await jobs[2].transcript()
+        await until(lambda: recordings[2].closed)
+        await service.close()
+        await until(lambda: all(recording.closed for recording in recordings))
+        for job in jobs[:2]:
+            with pytest.raises(ShuttingDown):
+                await job.transcript()
 
 
 async def test_a_model_that_cannot_be_loaded_gives_the_turn_back() -> None:
