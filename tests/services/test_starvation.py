@@ -47,6 +47,14 @@ def sent(
     return client
 
 
+def form(file: bytes, fields: dict[str, str]) -> bytes:
+    """The body of a form, for `sent`."""
+    parts = [f'name="{name}"\r\n\r\n{value}\r\n'.encode() for name, value in fields.items()]
+    parts.append(b'name="file"; filename="a.wav"\r\n\r\n' + file + b"\r\n")
+    head = b"--b\r\nContent-Disposition: form-data; "
+    return b"".join(head + part for part in parts) + b"--b--\r\n"
+
+
 def upload(http: httpx.Client, body: bytes, length: int = 20_000_000) -> socket.socket:
     """Begin to upload a file, and send no more of it than this."""
     head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.wav"\r\n\r\n'
@@ -131,10 +139,8 @@ def test_other_requests_that_name_such_a_model_hold_up_nobody_either(tmp_path: P
         with ExitStack() as others:
             live = url_of(engine.http, "/v1/realtime?intent=transcription&model=tiny")
             others.enter_context(connect(live, proxy=None))
-            form = b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nbase\r\n'
-            form += b'--b\r\nContent-Disposition: form-data; name="file"\r\n\r\n' + SPOKEN
             for _ in range(3):
-                body = form + b"\r\n--b--\r\n"
+                body = form(SPOKEN, {"model": "base"})
                 others.enter_context(sent(engine.http, "/v1/audio/transcriptions", body))
             wait_until(lambda: children(engine) == 2, 10)
             assert max(seconds_of(engine).values()) < 5

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from .fake_hub import FakeHub, serving
 from .harness import wait_until
 from .package_index import package_index
 from .test_faster_whisper import ALL
+from .test_starvation import form, sent
 from .whisperx import CONFINED, SHIPPED, UNPUNCTUATED, build, docker
 
 pytestmark = pytest.mark.docker
@@ -125,9 +128,11 @@ def test_a_token_bakes_a_gated_model_and_stays_outside(hub: FakeHub) -> None:
             MODELS="whisper:tiny align:ru diarization",
             HF_ENDPOINT=hub.address,
             HF_TOKEN=TOKEN,
+            WHISPERX__REVISIONS=json.dumps({PIPELINE: "0" * 40}),
         )
         assert built.returncode == 0, built.stdout
         assert hub.tokens == {TOKEN}
+        assert f"GET /api/models/{PIPELINE}/revision/{'0' * 40}" in hub.requests
         assert TOKEN not in built.stdout
         assert TOKEN not in docker("history", "--no-trunc", image) + docker("inspect", image)
         search = 'find / -xdev -type f -newer /src/requirements.lock -exec grep -lF "$TOKEN" {} +'
@@ -190,8 +195,15 @@ def test_torch_comes_from_the_index_that_is_named() -> None:
     assert "/cpu/torch/" in index.asked
 
 
-def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, folder: Path) -> None:
-    hub.accepted[TOKEN].clear()
+@contextmanager
+def reaching(
+    hub: FakeHub, folder: Path, *kinds: str, **environment: str
+) -> Iterator[tuple[str, httpx.Client]]:
+    """Run a service that reaches a hub, and yield its name and a client once it is ready.
+
+    Args:
+        kinds: of the models of `folder` that are on its machine.
+    """
     port = free_port()
     settings = {
         "UVICORN_HOST": "127.0.0.1",
@@ -199,10 +211,11 @@ def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, fo
         "WHISPERX__MODEL": "tiny",
         "HF_TOKEN": TOKEN,
         "HF_ENDPOINT": hub.address,
+        **environment,
     }
     options = (
         *("--network", "host"),
-        *(f"--volume={folder / kind}:/models/{kind}:ro" for kind in ("whisper", "alignment")),
+        *(f"--volume={folder / kind}:/models/{kind}:ro" for kind in kinds),
         *(f"--env={name}={value}" for name, value in settings.items()),
     )
     with (
@@ -211,6 +224,12 @@ def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, fo
     ):
         wait_until(lambda: state_of(name)["Health"]["Status"] == "healthy", 60)
         wait_until(lambda: http.get("/ready").status_code == 200, 180)
+        yield name, http
+
+
+def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, folder: Path) -> None:
+    hub.accepted[TOKEN].clear()
+    with reaching(hub, folder, "whisper", "alignment") as (name, http):
         files = {"file": RUSSIAN.path.read_bytes()}
         refused = http.post("/transcribe", files=files, data={"diarize": "true"})
         error = refused.json()["error"]
@@ -224,6 +243,68 @@ def test_terms_accepted_meanwhile_are_noticed_without_a_restart(hub: FakeHub, fo
         named = http.post("/transcribe", files=files, data={"diarize": "true", "num_speakers": "1"})
         assert named.json()["speakers"] == ["SPEAKER_00"]
         assert TOKEN not in log_of(name)
+
+
+@pytest.mark.parametrize(
+    ("kind", "file", "wish"),
+    [
+        ("alignment", "model.safetensors", {"language": "ru"}),
+        ("diarization", "xvec_transform.npz", {"diarize": "true", "align": "false"}),
+    ],
+)
+def test_a_hub_that_falls_silent_over_a_further_model_holds_up_only_who_needs_it(
+    hub: FakeHub, folder: Path, kind: str, file: str, wish: dict[str, str]
+) -> None:
+    """And no longer than they wait, and they are served once it has come."""
+    hub.stalls.add(file)
+    data = RUSSIAN.path.read_bytes()
+    others = {"alignment": "diarization", "diarization": "alignment"}
+
+    def downloads(name: str) -> int:
+        return docker("top", name).count("speech_service.work.download")
+
+    def seconds(http: httpx.Client) -> float:
+        """How long those wait who need no further model, at worst."""
+        taken = []
+        for _ in range(3):
+            began = time.monotonic()
+            path = "/v1/audio/transcriptions"
+            answer = http.post(path, files={"file": data}, data={"language": "ru"})
+            assert answer.json()["text"] == RUSSIAN.text
+            taken.append(time.monotonic() - began)
+        return max(taken)
+
+    with reaching(hub, folder, "whisper", others[kind], MAX_JOBS="1") as (name, http):
+        usual = seconds(http)
+        with ExitStack() as clients:
+            for _ in range(3):
+                clients.enter_context(sent(http, "/transcribe", form(data, wish)))
+            wait_until(
+                lambda: (
+                    downloads(name) == 1 and file in [Path(each).name for each in hub.downloads()]
+                ),
+                60,
+            )
+            assert seconds(http) < 3 * usual + 1
+            assert downloads(name) == 1
+        wait_until(lambda: downloads(name) == 0, 10)
+
+        with ThreadPoolExecutor(2) as pool:
+            files = {"file": data}
+            waiting = [pool.submit(http.post, "/transcribe", files=files, data=wish) for _ in "ab"]
+            wait_until(lambda: downloads(name) == 1, 60)
+            assert seconds(http) < 3 * usual + 1
+            assert not any(each.done() for each in waiting)
+            hub.stalls.clear()
+            for answer in (each.result() for each in waiting):
+                assert answer.status_code == 200, answer.text
+                found = answer.json()
+                assert " ".join(part["text"] for part in found["segments"]) == RUSSIAN.text
+                if kind == "diarization":
+                    assert found["speakers"]
+                else:
+                    assert all("score" in word for word in found["word_segments"])
+        wait_until(lambda: downloads(name) == 0, 10)
 
 
 def test_it_has_no_rights_and_reports_to_nobody() -> None:

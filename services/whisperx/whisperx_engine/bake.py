@@ -7,24 +7,32 @@
     punkt                    NLTK's sentence models, in place of the small ones that are here anyway
 
 The token of the hub is read from /run/secrets/hf_token, a secret of the build, and kept nowhere.
+WHISPERX__REVISIONS says which commits of alignment and diarization models are wanted.
 """
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
 import os
 import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import SecretStr
-from speech_service.contract.errors import ModelUnavailable, SpeechError
+from speech_service.contract.errors import ModelMissing, ModelUnavailable, SpeechError
 from speech_service.work import hub
+from speech_service.work.download import download
 
 from . import sources
+from .sources import Sources
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -33,20 +41,29 @@ _DIARIZATION = "pyannote/speaker-diarization-community-1"
 _REFERENCE = re.compile(r":\s*['\"]?([A-Za-z0-9][\w.-]*/[\w.-]+)['\"]?\s*$", re.MULTILINE)
 
 
-def bake(word: str, models: Path, token: SecretStr | None) -> None:
+def bake(
+    word: str, models: Path, token: SecretStr | None, revisions: Mapping[str, str] | None = None
+) -> None:
     """Put one model under `models`, laid out as `sources` expects it.
 
+    Args:
+        word: what it is; see above.
+        models: the folder.
+        token: of the hub.
+        revisions: see `Sources`.
     Raises:
         SpeechError: it cannot be had; the message says what to do.
     """
     kind, _, name = word.partition(":")
+    pipeline = name or _DIARIZATION
+    known = Sources(pipeline, token=token, revisions=revisions or {}, models=models)
     match kind, name:
         case "whisper", name if name:
             _whisper(name, models / "whisper" / name, token)
         case "align", language if language:
-            _alignment(language, models, token)
-        case "diarization", name:
-            _diarization(name or _DIARIZATION, models, token)
+            _alignment(language, known)
+        case "diarization", _:
+            _diarization(known)
         case "punkt", "":
             _punkt(models / "nltk_data")
         case _:
@@ -66,31 +83,37 @@ def _whisper(name: str, folder: Path, token: SecretStr | None) -> None:
     shutil.rmtree(folder / ".cache", ignore_errors=True)
 
 
-def _alignment(language: str, models: Path, token: SecretStr | None) -> None:
-    """Take a folder of the hub as it is; let torch download what is one of torchaudio's bundles."""
-    from whisperx.alignment import load_align_model
-
+def _alignment(language: str, known: Sources) -> None:
+    """Copy a folder of the hub's, or the file of one of torchaudio's bundles."""
     try:
-        source = sources.alignment_source(language, None, token, False, models)
+        source = _fetched(known, lambda: known.alignment(language))
     except sources.NoAlignmentModel as error:
         raise SpeechError(str(error)) from error
-    found = Path(source.model_name)
-    if found.is_dir():
-        _copy(found, models / "alignment" / language)
-        return
-    with hub.translated(f"the alignment model of {language!r}"):
-        load_align_model(language, "cpu", source.model_name, str(models / "alignment"))
+    folder = known.models / "alignment"
+    if source.model_dir is None:
+        _copy(Path(source.model_name), folder / language)
+    else:
+        _copy(Path(source.model_dir), folder)
 
 
-def _diarization(name: str, models: Path, token: SecretStr | None) -> None:
-    found = sources.diarization_folder(name, token, False, models)
+def _diarization(known: Sources) -> None:
+    found = _fetched(known, known.diarization)
     elsewhere = _REFERENCE.findall((found / "config.yaml").read_text(encoding="utf-8"))
     if elsewhere:
         raise SpeechError(
-            f"{name} refers to {', '.join(elsewhere)}, so it would need the hub at run time; "
-            f"bake a pipeline that lies in one repository, such as {_DIARIZATION}"
+            f"{known.pipeline} refers to {', '.join(elsewhere)}, so it would need the hub at run "
+            f"time; bake a pipeline that lies in one repository, such as {_DIARIZATION}"
         )
-    _copy(found, models / "diarization" / name)
+    _copy(found, known.models / "diarization" / known.pipeline)
+
+
+def _fetched(known: Sources, find: Callable[[], T]) -> T:
+    """Return what is found, once it has been fetched if need be."""
+    try:
+        return find()
+    except ModelMissing as missing:
+        asyncio.run(download(known.download(missing.name), lambda done, total: None))
+    return find()
 
 
 def _punkt(folder: Path) -> None:
@@ -104,7 +127,7 @@ def _punkt(folder: Path) -> None:
 def _copy(found: Path, folder: Path) -> None:
     """Copy a folder of the cache, whose files are links; do nothing if it is there already."""
     if found != folder:
-        shutil.copytree(found, folder)
+        shutil.copytree(found, folder, dirs_exist_ok=True)
 
 
 def main(words: list[str]) -> int:
@@ -114,13 +137,14 @@ def main(words: list[str]) -> int:
     logging.basicConfig(format="%(message)s")
     log.setLevel(logging.INFO)
     token = SecretStr(SECRET.read_text(encoding="utf-8")) if SECRET.is_file() else None
+    revisions = json.loads(os.environ.get("WHISPERX__REVISIONS") or "{}")
     with tempfile.TemporaryDirectory() as cache:
         # Only finished models may stay in the layer, no caches and no chunks of files.
         os.environ.update(HF_HOME=cache, TORCH_HOME=cache, HF_HUB_DISABLE_XET="1")
         for word in words:
             log.info("baking %s", word)
             try:
-                bake(word, sources.MODELS, token)
+                bake(word, sources.MODELS, token, revisions)
             except SpeechError as error:
                 print(f"{word}: {error.message}", file=sys.stderr)
                 return 1

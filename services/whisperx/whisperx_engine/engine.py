@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any
 
 from faster_whisper_engine.cpus import available_cpus
 from faster_whisper_engine.engine import FasterWhisper
 from faster_whisper_engine.settings import Device
 from speech_service.contract.engine import Abilities, Borrow, ModelCard, Reached
+from speech_service.contract.errors import ModelNotFound
 from speech_service.work import hub
+from speech_service.work.download import download
 from speech_service.work.isolation import Workers
 
 from . import diarization, libraries, punkt, sources, trust
@@ -22,6 +25,8 @@ from .settings import WhisperXSettings
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 
 class WhisperX:
@@ -36,6 +41,14 @@ class WhisperX:
     def __init__(self, settings: WhisperXSettings) -> None:
         self._settings = settings
         self._whisper = FasterWhisper(settings, sources.whisper_models())
+        self._sources = sources.Sources(
+            settings.diarize_model,
+            directory=settings.align_model_dir,
+            token=settings.hf_token,
+            offline=settings.offline,
+            revisions=settings.revisions,
+            min_free=settings.min_free_disk,
+        )
         self._threads = settings.cpu_threads or available_cpus()
         self.default_model = self._whisper.default_model
 
@@ -59,12 +72,22 @@ class WhisperX:
         return self._whisper.local_models()
 
     def is_local(self, model: str) -> bool:
-        """See `Engine.is_local`."""
+        """See `Engine.is_local`; what `sources` calls missing has a colon in its name."""
+        if ":" in model:
+            return self._sources.path(model) is not None
         return self._whisper.is_local(model)
 
     async def fetch(self, model: str, progress: Reached) -> None:
         """See `Engine.fetch`."""
-        await self._whisper.fetch(model, progress)
+        if ":" not in model:
+            await self._whisper.fetch(model, progress)
+            return
+        if await asyncio.to_thread(self.is_local, model):
+            return
+        log.info("downloading model", extra={"model": model})
+        await download(self._sources.download(model), progress)
+        if not await asyncio.to_thread(self.is_local, model):
+            raise ModelNotFound(f"{model!r} lacks parts that it names: use another model", "model")
 
     def speech(self, samples: NDArray[np.int16]) -> list[tuple[int, int]]:
         """See `Engine.speech`."""
@@ -106,28 +129,12 @@ class WhisperX:
             ),
             self._borrow,
             self._alignment_source,
-            self._diarization_folder,
-        )
-
-    def _diarization_folder(self) -> Path:
-        settings = self._settings
-        return sources.diarization_folder(
-            settings.diarize_model,
-            settings.hf_token,
-            settings.offline,
-            revisions=settings.revisions,
+            self._sources.diarization,
         )
 
     def _alignment_source(self, language: str) -> sources.AlignmentSource:
         libraries.imported(self._threads)
-        settings = self._settings
-        return sources.alignment_source(
-            language,
-            settings.align_model_dir,
-            settings.hf_token,
-            settings.offline,
-            revisions=settings.revisions,
-        )
+        return self._sources.alignment(language)
 
     def _aligner(self, language: str) -> Aligner:
         source = self._alignment_source(language)
@@ -146,7 +153,7 @@ class WhisperX:
         return Aligner(model, metadata, device)
 
     def _diarizer(self) -> Diarizer:
-        folder = self._diarization_folder()
+        folder = self._sources.diarization()
         libraries.imported(self._threads)
         from whisperx.diarize import DiarizationPipeline
 

@@ -37,9 +37,9 @@ class WhisperXRecognizer:
         whisper: the model.
         batched: makes the library's batched pipeline around it; called once, when first needed.
         borrow: claims the models of the other stages, and the libraries.
-        find_alignment: raises NoAlignmentModel for a language that nobody can align, and
-            ModelUnavailable where its model cannot be had now.
-        find_diarization: raises ModelUnavailable where that model cannot be had.
+        find_alignment: raises NoAlignmentModel for a language that nobody can align, ModelMissing
+            where its model has to be fetched, and ModelUnavailable where it cannot be had now.
+        find_diarization: raises the last two for that model.
     """
 
     def __init__(

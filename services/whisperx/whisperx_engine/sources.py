@@ -4,11 +4,12 @@ Rules:
 - A folder that the operator names is taken as it is.
 - What lies under /models comes first: models that were baked into the image or mounted there, as
   `whisper/<size or hub id>`, `alignment/<language>`, `diarization/<hub id>`, `nltk_data`.
-- Then the cache; the hub is asked only for what neither holds. A model that is here needs neither
-  network nor token.
-- A model is fetched as a whole before the library that loads it is imported, which takes seconds:
-  trouble with a token is told at once, and the library never goes online itself.
-- The token is handed to the hub's library and to nobody else.
+- Then the cache. A model that is here needs neither network nor token.
+- What neither holds is named (`ModelMissing`) to whoever may wait for it, and fetched as a whole by
+  a process of its own (`speech_service.work.download`), so that no library goes online while it
+  loads. The exception are pipelines of the operator's choice that refer to other repositories.
+- Which models there are, the operator's settings and the library say. So the token is sent for all
+  of them; where it is no token, that is told at once.
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
-from typing import TypeAlias
 
 from pydantic import SecretStr
-from speech_service.contract.errors import ModelUnavailable
+from speech_service.contract.errors import ModelMissing, ModelUnavailable
 from speech_service.process.startup import NO_REPORTS
 from speech_service.work import hub
+from speech_service.work.download import Download, WebFile
 
 MODELS = Path("/models")
 """Models that belong to the image; nothing is ever written here at run time."""
@@ -36,12 +36,9 @@ _ENVIRONMENT = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",
 }
-_ANSWER_SECONDS = 5.0
 _SILENCE_SECONDS = 10.0
-"""What the hub's library waits for the next bytes of a file; torch and NLTK would wait for ever."""
-Revisions: TypeAlias = Mapping[str, str]
-"""Commits, branches or tags of repositories, by their hub ids."""
-_NEWEST: Revisions = MappingProxyType({})
+"""What the hub's library waits for the next bytes of a file; NLTK would wait for ever."""
+_BUNDLES = "https://download.pytorch.org/torchaudio/models"
 _PART = re.compile(r"\$model/([\w./-]+)")
 
 
@@ -53,7 +50,7 @@ class NoAlignmentModel(Exception):
 class AlignmentSource:
     """What `whisperx.load_align_model` has to be told, by the names of its parameters.
 
-    `model_name` is a folder, or a bundle of torchaudio's that is downloaded into `model_dir`.
+    `model_name` is a folder, or a bundle of torchaudio's whose file is in `model_dir`.
     """
 
     model_name: str
@@ -82,149 +79,158 @@ def whisper_models(models: Path = MODELS) -> dict[str, Path]:
     }
 
 
-def diarization_folder(
-    model: str,
-    token: SecretStr | None,
-    offline: bool,
-    models: Path = MODELS,
-    revisions: Revisions = _NEWEST,
-) -> Path:
-    """Return a folder that `whisperx.diarize.DiarizationPipeline` loads.
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What repositories of the hub hold that are models of one kind.
 
     Args:
-        model: a hub id or a folder.
-        token: of the hub; most diarization models are gated.
-        offline: forbids to ask the hub.
-        revisions: which one of it is wanted.
-    Raises:
-        ModelUnavailable: it is not on this machine and cannot be fetched; the code says why.
+        config: a file that each has, and that says what it is.
+        complete: whether a folder holds all that is needed; a download may have been cut.
+        patterns, needed, last: see `Download`.
     """
-    for folder in (Path(model), models / "diarization" / model):
-        if (folder / "config.yaml").is_file():
-            return folder
-    if model.startswith(("/", ".", "~")):
-        raise ModelUnavailable(
-            f"the folder {Path(model).name!r} of WHISPERX__DIARIZE_MODEL holds no config.yaml; "
-            "is the volume mounted?"
-        )
-    wish = _Wish(model, "config.yaml", _is_pipeline, revision=revisions.get(model))
-    return _fetched(wish, token, offline)
 
-
-def alignment_source(
-    language: str,
-    directory: Path | None,
-    token: SecretStr | None,
-    offline: bool,
-    models: Path = MODELS,
-    revisions: Revisions = _NEWEST,
-) -> AlignmentSource:
-    """Return what to load for a language; imports torch where it needs a public model.
-
-    Args:
-        language: ISO 639-1 code.
-        directory: holds `<language>/config.json`, or `config.json` for all languages, or neither:
-            then it is the cache of public models.
-        token: of the hub.
-        offline: forbids to ask the hub, and PyTorch's server.
-        revisions: which one of a repository is wanted.
-    Raises:
-        NoAlignmentModel: there is no public model for this language, nor one of the operator's.
-        ModelUnavailable: there is one, but it cannot be fetched.
-    """
-    for folder in _folders(language, directory, models):
-        if (folder / "config.json").is_file():
-            return AlignmentSource(str(folder))
-    from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
-
-    if bundle := DEFAULT_ALIGN_MODELS_TORCH.get(language):
-        return _bundle(bundle, language, directory, offline, models)
-    if repository := DEFAULT_ALIGN_MODELS_HF.get(language):
-        revision = revisions.get(repository)
-        wish = _Wish(repository, "config.json", _is_ctc, directory, revision)
-        return AlignmentSource(str(_fetched(wish, token, offline)))
-    raise NoAlignmentModel(f"there is no alignment model for {language!r}")
-
-
-def _folders(language: str, directory: Path | None, models: Path) -> Iterator[Path]:
-    for root in (directory, models / "alignment"):
-        if root is not None:
-            yield root / language
-            yield root
-
-
-def _bundle(
-    name: str, language: str, directory: Path | None, offline: bool, models: Path
-) -> AlignmentSource:
-    """Return one of torchaudio's own models, which torch downloads when it is loaded."""
-    import torchaudio.pipelines
-    from torch.hub import get_dir
-
-    file = getattr(torchaudio.pipelines, name)._path
-    cache = directory or Path(get_dir(), "checkpoints")
-    for folder in (cache, models / "alignment"):
-        if (folder / file).is_file():
-            return AlignmentSource(name, str(folder))
-    if offline:
-        raise hub.not_baked(f"the alignment model of {language!r}")
-    return AlignmentSource(name, str(cache))
+    config: str
+    complete: Callable[[Path], bool]
+    patterns: list[str]
+    needed: list[str]
+    last: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class _Wish:
-    """A repository of the hub, wanted as a folder.
+class Sources:
+    """The models of alignment and diarization that a service uses.
 
-    `config` is a file that each has; `complete` says whether a folder holds all that is needed, as
-    a download may have been cut; `cache` None is the hub's own, `revision` None the newest that the
-    cache or else the hub has.
+    A model that has to be fetched is called `diarization:` or `alignment:` with its hub id behind
+    it, or with the name of torchaudio's file.
+
+    Args:
+        pipeline: the diarization model, a hub id or a folder.
+        directory: holds `<language>/config.json`, or `config.json` for all languages, or neither:
+            then it is the cache of public models.
+        token: of the hub; most diarization models are gated.
+        offline: forbids to fetch anything.
+        revisions: commits, branches or tags of repositories, by their hub ids.
+        min_free: share of the disk that stays free where clients choose what is fetched, by their
+            languages.
+        models: those of the image.
     """
 
-    repository: str
-    config: str
-    complete: Callable[[Path], bool]
-    cache: Path | None = None
-    revision: str | None = None
+    pipeline: str
+    directory: Path | None = None
+    token: SecretStr | None = None
+    offline: bool = False
+    revisions: Mapping[str, str] = field(default_factory=dict)
+    min_free: float = 0.0
+    models: Path = MODELS
 
+    def diarization(self) -> Path:
+        """Return a folder that `whisperx.diarize.DiarizationPipeline` loads.
 
-def _fetched(wish: _Wish, token: SecretStr | None, offline: bool) -> Path:
-    """Return the folder of a repository, downloading what is missing."""
-    from huggingface_hub import snapshot_download, try_to_load_from_cache
+        Raises:
+            ModelMissing: it has to be fetched.
+            ModelUnavailable: it is not on this machine and cannot be fetched; the code says why.
+        """
+        for folder in (Path(self.pipeline), self.models / "diarization" / self.pipeline):
+            if (folder / "config.yaml").is_file():
+                return folder
+        if self.pipeline.startswith(("/", ".", "~")):
+            raise ModelUnavailable(
+                f"the folder {Path(self.pipeline).name!r} of WHISPERX__DIARIZE_MODEL holds no "
+                "config.yaml; is the volume mounted?"
+            )
+        return self._found(f"diarization:{self.pipeline}")
 
-    name = wish.repository
-    with hub.translated(name):
-        found = try_to_load_from_cache(
-            name, wish.config, cache_dir=wish.cache, revision=wish.revision
+    def alignment(self, language: str) -> AlignmentSource:
+        """Return what to load for a language; imports torch where it needs a public model.
+
+        Args:
+            language: ISO 639-1 code.
+        Raises:
+            NoAlignmentModel: there is no public model for this language, nor one of the operator's.
+            ModelMissing, ModelUnavailable: as `diarization`.
+        """
+        for folder in self._folders(language):
+            if (folder / "config.json").is_file():
+                return AlignmentSource(str(folder))
+        import torchaudio.pipelines
+        from whisperx.alignment import DEFAULT_ALIGN_MODELS_HF, DEFAULT_ALIGN_MODELS_TORCH
+
+        if bundle := DEFAULT_ALIGN_MODELS_TORCH.get(language):
+            file = self._found(f"alignment:{getattr(torchaudio.pipelines, bundle)._path}")
+            return AlignmentSource(bundle, str(file.parent))
+        if repository := DEFAULT_ALIGN_MODELS_HF.get(language):
+            return AlignmentSource(str(self._found(f"alignment:{repository}")))
+        raise NoAlignmentModel(f"there is no alignment model for {language!r}")
+
+    def path(self, name: str) -> Path | None:
+        """Return where a model is that may have had to be fetched; None where it is not whole."""
+        from huggingface_hub import try_to_load_from_cache
+
+        kind, source = _parts(name)
+        if kind is None:
+            files = (folder / source for folder in (self._bundles, self.models / "alignment"))
+            return next((file for file in files if file.is_file()), None)
+        revision = self.revisions.get(source)
+        with hub.translated(source):
+            found = try_to_load_from_cache(
+                source, kind.config, cache_dir=self._cache(kind), revision=revision
+            )
+        folder = Path(found).parent if isinstance(found, str) else None
+        return folder if folder and kind.complete(folder) else None
+
+    def download(self, name: str) -> Download | WebFile:
+        """Return what to download so that a model is here.
+
+        Raises:
+            ModelUnavailable: nothing may be fetched, or what is configured is no token.
+        """
+        kind, source = _parts(name)
+        if self.offline:
+            raise hub.not_baked(source)
+        if kind is None:
+            return WebFile(f"{_BUNDLES}/{source}", str(self._bundles), self.min_free)
+        cache = self._cache(kind)
+        return Download(
+            source,
+            kind.patterns,
+            kind.needed,
+            kind.last,
+            hub.checked(self.token),
+            min_free=self.min_free if kind is _CTC else 0.0,
+            revision=self.revisions.get(source),
+            cache=str(cache) if cache else None,
         )
-    if isinstance(found, str) and wish.complete(Path(found).parent):
-        return Path(found).parent
-    if offline:
-        raise hub.not_baked(name)
-    secret = hub.checked(token)
-    with hub.translated(name):
-        folder = snapshot_download(
-            name,
-            revision=wish.revision,
-            cache_dir=wish.cache,
-            token=secret,
-            allow_patterns=_wanted(wish, secret),
-        )
-    return Path(folder)
+
+    def _found(self, name: str) -> Path:
+        path = self.path(name)
+        if path is None:
+            self.download(name)  # what forbids it is told at once
+            raise ModelMissing(name)
+        return path
+
+    def _folders(self, language: str) -> Iterator[Path]:
+        for root in (self.directory, self.models / "alignment"):
+            if root is not None:
+                yield root / language
+                yield root
+
+    @property
+    def _bundles(self) -> Path:
+        """Where torch has always kept torchaudio's files, if nothing else is said."""
+        home = os.environ.get("TORCH_HOME") or "~/.cache/torch"
+        return self.directory or Path(home, "hub", "checkpoints").expanduser()
+
+    def _cache(self, kind: _Kind) -> Path | None:
+        """Return the cache of a kind of model; None is that of the hub's library."""
+        return self.directory if kind is _CTC else None
 
 
-def _wanted(wish: _Wish, token: str | None) -> list[str]:
-    """Return patterns of the files worth downloading.
-
-    This first question has a time limit. Without it, a hub that is away is noticed only after the
-    library has tried again for 23 seconds.
-    """
-    from huggingface_hub import HfApi
-
-    hub_api = HfApi(token=token)
-    info = hub_api.model_info(wish.repository, revision=wish.revision, timeout=_ANSWER_SECONDS)
-    names = {file.rfilename for file in info.siblings or ()}
-    # Repositories keep the same weights in several formats, and language models beside them.
-    weights = "model.safetensors" if "model.safetensors" in names else "pytorch_model.bin"
-    return ["*.json", "*.yaml", "*.npz", weights, "*/pytorch_model.bin"]
+def _parts(name: str) -> tuple[_Kind | None, str]:
+    """Return of what kind a model is, None for torchaudio's own, and what it is called there."""
+    kind, _, source = name.partition(":")
+    if kind == "diarization":
+        return _PIPELINE, source
+    return (_CTC if "/" in source else None), source
 
 
 def _is_pipeline(folder: Path) -> bool:
@@ -239,8 +245,23 @@ def _is_pipeline(folder: Path) -> bool:
 
 def _is_ctc(folder: Path) -> bool:
     """Say whether a folder holds a wav2vec 2.0 model that knows letters."""
-    files = ("config.json", "preprocessor_config.json", "vocab.json")
-    weights = ("model.safetensors", "pytorch_model.bin")
-    return all((folder / name).is_file() for name in files) and any(
-        (folder / name).is_file() for name in weights
+    return all((folder / name).is_file() for name in _CTC.needed) and any(
+        (folder / name).is_file() for name in _CTC.last
     )
+
+
+_PIPELINE = _Kind(
+    "config.yaml",
+    _is_pipeline,
+    ["*.json", "*.yaml", "*.npz", "pytorch_model.bin", "*/pytorch_model.bin"],
+    [],
+    ["config.yaml"],
+)
+_CTC = _Kind(
+    "config.json",
+    _is_ctc,
+    ["*.json"],
+    ["config.json", "preprocessor_config.json", "vocab.json"],
+    # Repositories keep the same weights in several formats, and language models beside them.
+    ["model.safetensors", "pytorch_model.bin"],
+)

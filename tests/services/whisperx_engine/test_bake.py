@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from collections.abc import Iterator
@@ -12,12 +13,11 @@ import faster_whisper
 import nltk.downloader
 import pytest
 from pydantic import SecretStr
-from speech_service.contract.errors import ModelUnavailable, SpeechError
+from speech_service.contract.errors import ModelMissing, ModelUnavailable, SpeechError
 from whisperx_engine import bake as bake_module
 from whisperx_engine import sources
 from whisperx_engine.bake import bake, main
-
-from .stand_ins import stand_in
+from whisperx_engine.sources import Sources
 
 PIPELINE = "pyannote/speaker-diarization-community-1"
 TOKEN = SecretStr("hf_secret")
@@ -33,14 +33,6 @@ def process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     os.environ.update(environment)
 
 
-@pytest.fixture(autouse=True)
-def loaded(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What the library is told to load, and so to download."""
-    loaded: list[Any] = []
-    stand_in(monkeypatch, "whisperx.alignment", load_align_model=lambda *a: loaded.append(a))
-    return loaded
-
-
 @pytest.fixture
 def cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A folder of the hub's cache, which is what every source leads to."""
@@ -48,8 +40,8 @@ def cached(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.mkdir()
     (folder / "config.yaml").write_text("pipeline:\n  params:\n    plda: $model/plda\n")
     source = sources.AlignmentSource(str(folder))
-    monkeypatch.setattr(sources, "diarization_folder", lambda *_: folder)
-    monkeypatch.setattr(sources, "alignment_source", lambda *_: source)
+    monkeypatch.setattr(Sources, "diarization", lambda _: folder)
+    monkeypatch.setattr(Sources, "alignment", lambda *_: source)
     return folder
 
 
@@ -72,7 +64,7 @@ def test_what_is_there_already_is_left(cached: Path, monkeypatch: pytest.MonkeyP
     baked = cached / "diarization" / PIPELINE
     baked.mkdir(parents=True)
     (baked / "config.yaml").touch()
-    monkeypatch.setattr(sources, "diarization_folder", lambda *_: baked)
+    monkeypatch.setattr(Sources, "diarization", lambda _: baked)
     bake("diarization", cached, TOKEN)
     assert list(baked.iterdir()) == [baked / "config.yaml"]
 
@@ -127,18 +119,55 @@ def test_a_language_that_nobody_can_align_stops_the_build(
     def nothing(*_: Any) -> Any:
         raise sources.NoAlignmentModel("there is no alignment model for 'la'")
 
-    monkeypatch.setattr(sources, "alignment_source", nothing)
+    monkeypatch.setattr(Sources, "alignment", nothing)
     with pytest.raises(SpeechError, match="for 'la'"):
         bake("align:la", tmp_path, None)
 
 
-def test_torch_downloads_its_own_bundles_into_the_image(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loaded: list[Any]
+BUNDLE = "alignment:w.pt"
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_bundle_of_torchaudios_is_fetched_and_lies_in_the_image(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, times: int
 ) -> None:
-    bundle = sources.AlignmentSource("WAV2VEC2_ASR_BASE_960H", "/elsewhere")
-    monkeypatch.setattr(sources, "alignment_source", lambda *_: bundle)
-    bake("align:en", tmp_path, None)
-    assert loaded == [("en", "cpu", "WAV2VEC2_ASR_BASE_960H", str(tmp_path / "alignment"))]
+    asked: list[Any] = []
+
+    async def download(wanted: Any, progress: Any) -> None:
+        asked.append(wanted)
+        Path(wanted.folder).mkdir(parents=True)
+        Path(wanted.folder, "w.pt").touch()
+
+    def alignment(known: Sources, language: str) -> sources.AlignmentSource:
+        file = known.path(BUNDLE)
+        if file is None:
+            raise ModelMissing(BUNDLE)
+        return sources.AlignmentSource("BUNDLE", str(file.parent))
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(bake_module, "download", download)
+    monkeypatch.setattr(Sources, "alignment", alignment)
+    for _ in range(times):
+        bake("align:en", tmp_path / "models", None)
+    [wanted] = asked
+    assert wanted.address.endswith("/torchaudio/models/w.pt")
+    assert (tmp_path / "models" / "alignment" / "w.pt").is_file()
+
+
+def test_a_commit_that_is_wanted_is_the_one_that_is_baked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[Any] = []
+
+    async def download(wanted: Any, progress: Any) -> None:
+        asked.append((wanted.repository, wanted.revision))
+        raise ModelUnavailable("enough")
+
+    monkeypatch.setattr(bake_module, "download", download)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("WHISPERX__REVISIONS", json.dumps({PIPELINE: "0" * 40}))
+    assert main(["diarization"]) == 1
+    assert asked == [(PIPELINE, "0" * 40)]
 
 
 def test_a_pipeline_that_would_need_the_hub_later_is_not_baked(cached: Path) -> None:
@@ -155,7 +184,7 @@ def test_the_first_model_that_cannot_be_had_ends_the_build_with_its_cure(
 ) -> None:
     asked: list[Any] = []
 
-    def refuse(word: str, models: Path, token: SecretStr | None) -> None:
+    def refuse(word: str, models: Path, token: SecretStr | None, revisions: Any) -> None:
         asked.append((word, token and token.get_secret_value(), os.environ["HF_HOME"]))
         if word == "diarization":
             raise ModelUnavailable("accept its terms", "hf_terms_not_accepted")
@@ -178,6 +207,6 @@ def test_without_a_secret_there_is_no_token(
 ) -> None:
     tokens: list[Any] = []
     monkeypatch.setattr(bake_module, "SECRET", tmp_path / "absent")
-    monkeypatch.setattr(bake_module, "bake", lambda word, models, token: tokens.append(token))
+    monkeypatch.setattr(bake_module, "bake", lambda *given: tokens.append(given[2]))
     assert main(["align:en"]) == 0
     assert tokens == [None]

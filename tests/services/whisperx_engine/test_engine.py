@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faster_whisper_engine.settings import Device
-from speech_service.contract.errors import ModelUnavailable
+from speech_service.contract.errors import ModelMissing, ModelNotFound, ModelUnavailable
 from speech_service.contract.transcript import Options, Segment
 from whisperx_engine import engine as engine_module
 from whisperx_engine import libraries, punkt
@@ -21,6 +21,9 @@ from whisperx_engine.engine import IsolatedWhisperX, WhisperX
 from whisperx_engine.recognizer import WhisperXRecognizer
 from whisperx_engine.settings import WhisperXSettings
 
+from ..fake_hub import FakeHub
+from ..hub_questions import PIPELINE as HUB_ID
+from ..hub_questions import TOKEN
 from ..program import MODEL
 from ..test_faster_whisper import ENGLISH
 from .stand_ins import stand_in
@@ -132,6 +135,52 @@ def test_a_diarizer_that_is_not_here_imports_nothing(steps: list[Any]) -> None:
         engine().load(POOL_NAME)
     assert refused.value.code == "model_not_baked"
     assert steps == []
+
+
+def test_a_diarizer_that_has_to_be_fetched_is_named_and_imports_nothing(steps: list[Any]) -> None:
+    with pytest.raises(ModelMissing) as missing:
+        engine(offline=False).load(POOL_NAME)
+    assert missing.value.name == "diarization:pyannote/speaker-diarization-community-1"
+    assert steps == []
+
+
+@pytest.mark.parametrize("token", ["", TOKEN])
+async def test_what_is_missing_is_fetched_by_its_name_and_here_from_then_on(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """In the cache of the process that downloads, which is this one's too."""
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    wanted, name = engine(offline=False, hf_token=token), f"diarization:{HUB_ID}"
+    assert not wanted.is_local(name)
+    if not token:
+        with pytest.raises(ModelUnavailable) as refused:
+            await wanted.fetch(name, lambda done, total: None)
+        assert refused.value.code == "hf_token_missing"
+        return
+    await wanted.fetch(name, lambda done, total: None)
+    assert wanted.is_local(name)
+    hub.requests.clear()
+    await wanted.fetch(name, lambda done, total: None)
+    assert hub.requests == []
+
+
+async def test_a_pipeline_that_lacks_a_part_is_no_model(
+    hub: FakeHub, pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", hub.address)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    (pipeline / "embedding" / "pytorch_model.bin").unlink()
+    with pytest.raises(ModelNotFound, match="lacks parts"):
+        await engine(offline=False, hf_token=TOKEN).fetch(
+            f"diarization:{HUB_ID}", lambda done, total: None
+        )
+
+
+async def test_whispers_own_models_are_fetched_by_the_plain_engine() -> None:
+    wanted = engine()
+    assert wanted.is_local(MODEL.name)
+    await wanted.fetch(MODEL.name, lambda done, total: None)
 
 
 @pytest.mark.parametrize(

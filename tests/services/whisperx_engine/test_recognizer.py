@@ -11,7 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 from faster_whisper_engine.recognizer import WhisperRecognizer
-from speech_service.contract.errors import ModelUnavailable
+from speech_service.contract.errors import ModelMissing, ModelUnavailable
 from speech_service.contract.transcript import (
     KnownSpeaker,
     Options,
@@ -224,6 +224,16 @@ def test_an_alignment_model_that_cannot_be_had_now_is_an_error_and_no_warning() 
     with pytest.raises(ModelUnavailable):
         heard(stages, words=True)
     assert stages.made == 0
+
+
+@pytest.mark.parametrize("options", [{"words": True}, {"speakers": Speakers()}], ids=str)
+def test_a_model_that_has_to_be_fetched_is_named_before_there_is_anything(
+    options: dict[str, Any],
+) -> None:
+    stages = Stages(refusal=ModelMissing("alignment:org/french"))
+    items = stages.recognizer().transcribe(iter([np.ones(RATE, np.int16)]), Options(**options))
+    with pytest.raises(ModelMissing):
+        next(items)
 
 
 def test_the_pipeline_is_made_once_for_all_recordings() -> None:

@@ -7,11 +7,15 @@ with the older one that whisperx needs.
 from __future__ import annotations
 
 import socket
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from speech_service.contract.errors import ModelMissing, ModelUnavailable
+from speech_service.work.download import Download, WebFile
 from whisperx_engine import sources
+from whisperx_engine.sources import Sources
 
 from ..fake_hub import FakeHub
 from ..hub_questions import PIPELINE, TOKEN, Ask, in_image
@@ -156,29 +160,77 @@ def test_a_bundle_of_torchaudios_is_found_where_it_was_baked(ask: Ask, tmp_path:
 
 @pytest.mark.docker
 @pytest.mark.parametrize("ask", [in_image], indirect=True)
-def test_a_download_of_torchs_that_stalls_is_given_up_and_leaves_nothing(
-    ask: Ask, tmp_path: Path
+@pytest.mark.parametrize("language", ["en", "de"])
+def test_a_bundle_of_torchaudios_is_fetched_from_where_torchaudio_has_it(
+    ask: Ask, tmp_path: Path, language: str
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as thread:
-
-        def stall() -> bytes:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(4096)
-                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nweights")
-                return connection.recv(1)
-
-        stalling = thread.submit(stall)
-        address = f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth"
-        assert ask(weights=address)["code"] == "hub_unreachable"
-        assert stalling.result() == b"", "the connection was closed by the client"
-    assert list((tmp_path / "cache").rglob("weights*")) == []
+    found = ask(bundle=language, directory=None)
+    assert [found["address"]] == found["theirs"]
+    assert found["folder"] == str(tmp_path / "cache" / "torch" / "hub" / "checkpoints")
 
 
 @pytest.mark.docker
 @pytest.mark.parametrize("ask", [in_image], indirect=True)
 def test_a_language_that_nobody_can_align_is_no_trouble_with_the_hub(ask: Ask) -> None:
     assert "'la'" in ask(alignment="la", directory=None)["impossible"]
+
+
+def known(tmp_path: Path, **settings: Any) -> Sources:
+    return Sources(PIPELINE, models=tmp_path / "models", min_free=0.25, **settings)
+
+
+def test_what_has_to_be_fetched_is_named_and_told_with_its_limits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    own, commit = tmp_path / "own", "0" * 40
+    here = known(
+        tmp_path, token=SecretStr(TOKEN), directory=own, revisions={PIPELINE: commit, "o/r": "v2"}
+    )
+    with pytest.raises(ModelMissing) as missing:
+        here.diarization()
+    assert missing.value.name == f"diarization:{PIPELINE}"
+    pipeline = here.download(missing.value.name)
+    assert isinstance(pipeline, Download)
+    assert (pipeline.repository, pipeline.token, pipeline.revision) == (PIPELINE, TOKEN, commit)
+    assert (pipeline.cache, pipeline.min_free) == (None, 0.0), (
+        "what the operator wants has no limit"
+    )
+    aligner = here.download("alignment:o/r")
+    assert isinstance(aligner, Download)
+    assert (aligner.repository, aligner.revision, aligner.token) == ("o/r", "v2", TOKEN)
+    assert (aligner.cache, aligner.min_free) == (str(own), 0.25)
+    assert here.download("alignment:w.pt") == WebFile(
+        "https://download.pytorch.org/torchaudio/models/w.pt", str(own), 0.25
+    )
+
+
+@pytest.mark.parametrize("name", ["diarization:o/r", "alignment:o/r", "alignment:w.pt"])
+def test_what_forbids_a_download_is_told_before_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE"):
+        known(tmp_path, offline=True).download(name)
+    with pytest.raises(ModelUnavailable, match="HF_HUB_OFFLINE"):
+        known(tmp_path, offline=True).diarization()
+    no_token = known(tmp_path, token=SecretStr("sk-1234567890"))
+    with pytest.raises(ModelUnavailable, match="starts with hf_"):
+        no_token.diarization()
+
+
+def test_torchaudios_files_lie_where_torch_has_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    here = known(tmp_path)
+    assert here.path("alignment:w.pt") is None
+    for folder in (tmp_path / "models" / "alignment", tmp_path / "torch" / "hub" / "checkpoints"):
+        folder.mkdir(parents=True)
+        (folder / "w.pt.part").touch()
+        assert here.path("alignment:w.pt") != folder / "w.pt"
+        (folder / "w.pt").touch()
+        assert here.path("alignment:w.pt") == folder / "w.pt"
 
 
 def test_whisper_models_of_the_image_have_the_names_that_clients_use(tmp_path: Path) -> None:

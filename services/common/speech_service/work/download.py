@@ -27,9 +27,8 @@ from fnmatch import fnmatch
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
-from ..contract.engine import Reached
 from ..contract.errors import (
     InternalError,
     ModelNotAllowed,
@@ -38,6 +37,9 @@ from ..contract.errors import (
     SpeechError,
 )
 from . import hub
+
+if TYPE_CHECKING:
+    from ..contract.engine import Reached
 
 _ANSWER_SECONDS = 10.0
 """For the first question; without a limit the library would wait for a silent hub for ever."""
