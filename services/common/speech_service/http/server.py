@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from ..contract.engine import WORKER_THREADS
 from ..contract.settings import BadSettings, S, read_environment
 from ..process import logs
+from .frames import FrugalWebSocket
 from .heads import PatientProtocol
 from .sockets import LONGEST_MESSAGE_BYTES
 
@@ -95,6 +96,7 @@ def main(kind: type[S], create: Callable[[S], ASGIApp]) -> int:
         root_path=settings.root_path,
         timeout_graceful_shutdown=settings.shutdown_seconds,
         http=PatientProtocol,
+        ws=FrugalWebSocket,
         ws_max_size=LONGEST_MESSAGE_BYTES,
         # Audio does not get smaller by it, and a few bytes would become megabytes.
         ws_per_message_deflate=False,

@@ -188,8 +188,9 @@ async def receive_samples(
         rest += data
         whole = len(rest) // width * width
         if whole:
-            await session.feed(_samples(rest[:whole], kind))
-            rest = rest[whole:]
+            samples, rest = _samples(rest[:whole], kind), rest[whole:]
+            del message, data  # the session may take its time
+            await session.feed(samples)
             waiting.renew()
     session.end()
     return True

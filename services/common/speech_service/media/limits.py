@@ -33,7 +33,7 @@ _MOST_CHANNELS = 24
 """More than that FFmpeg does not mix, nor every number below."""
 
 _BLOCK_SAMPLES = 500_000
-_BLOCK_BYTES = 8 << 20
+_BLOCK_BYTES = 1 << 20
 
 
 _INDEX_SAMPLES = 8_000_000

@@ -22,6 +22,10 @@ class Encoding:
     width: int
 
 
+_PIECE_BYTES = 1 << 16
+"""What is decoded at once: the resampler takes and keeps many times as much."""
+
+
 class StreamDecoder:
     """Decodes a stream of samples to `SAMPLE_RATE`; it may be cut anywhere, also within a sample.
 
@@ -46,8 +50,12 @@ class StreamDecoder:
 
         data = self._rest + data
         whole = len(data) // self._encoding.width * self._encoding.width
-        self._rest = data[whole:]
-        frames = self._codec.decode(av.Packet(data[:whole])) if whole else []
-        resampled = [block for frame in frames for block in self._resampler.resample(frame)]
-        blocks = [block.to_ndarray().reshape(-1).astype(np.int16) for block in resampled]
+        data, self._rest = data[:whole], data[whole:]
+        pieces = (data[start : start + _PIECE_BYTES] for start in range(0, whole, _PIECE_BYTES))
+        blocks = [
+            block.to_ndarray().reshape(-1).astype(np.int16)
+            for piece in pieces
+            for frame in self._codec.decode(av.Packet(piece))
+            for block in self._resampler.resample(frame)
+        ]
         return np.concatenate(blocks) if blocks else np.zeros(0, np.int16)
