@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from uvicorn._types import ASGIReceiveEvent
     from websockets.frames import Frame
 
+_MOST_LATE_BYTES = 1 << 20
+"""What a client may still send behind a farewell: more than ten seconds of any audio."""
+
 
 class FrugalWebSocket(WebSocketsSansIOProtocol):
     """A WebSocket of uvicorn's that reads no further while its client does not."""
@@ -23,7 +26,17 @@ class FrugalWebSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: BaseTransport) -> None:
         """Begin with no fragments."""
         self._message = bytearray()
+        self._late_bytes = 0
         super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come; not much of it once the client has been told to leave."""
+        if self.close_sent:
+            self._late_bytes += len(data)
+            if self._late_bytes > _MOST_LATE_BYTES:
+                self.transport.abort()
+                return
+        super().data_received(data)
 
     def pause_writing(self) -> None:
         """Take no more from a client that leaves unread what it was sent."""

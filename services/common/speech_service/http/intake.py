@@ -9,7 +9,7 @@ a client waits for is given up once it has left.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from io import BytesIO
@@ -46,10 +46,18 @@ class SpeechIntake:
         request: its body must be unread.
         service: does the work.
         received: closed when the request ends.
+        keep: see `Limits.keep`.
     """
 
-    def __init__(self, request: Request, service: SpeechService, received: ExitStack) -> None:
+    def __init__(
+        self,
+        request: Request,
+        service: SpeechService,
+        received: ExitStack,
+        keep: Callable[[int], None],
+    ) -> None:
         self.service = service
+        self._keep = keep
         self._request = request
         self._received = received
 
@@ -91,7 +99,7 @@ class SpeechIntake:
 
     def _limits(self, max_bytes: int) -> Limits:
         settings = self.settings
-        return Limits(max_bytes, settings.upload_timeout, settings.min_free_disk)
+        return Limits(max_bytes, settings.upload_timeout, settings.min_free_disk, self._keep)
 
     async def fetched(self, url: str, track: int | None) -> Recording:
         """Return the recording at an address that the client names; errors as `fetch`, QueueFull.
@@ -181,8 +189,8 @@ Service = Annotated[SpeechService, Depends(_service)]
 
 
 async def _intake(request: Request, service: Service) -> AsyncIterator[SpeechIntake]:
-    with ExitStack() as received:
-        yield SpeechIntake(request, service, received)
+    with ExitStack() as received, service.fields.share() as keep:
+        yield SpeechIntake(request, service, received, keep)
 
 
 Intake = Annotated[SpeechIntake, Depends(_intake)]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -53,11 +53,13 @@ class Limits:
         max_bytes: of its file.
         timeout: seconds that it may be behind its lowest rate.
         min_free_disk: share of the disk that has to stay free, 0 to 1.
+        keep: is told of the bytes that are kept in memory, before they are, and may refuse them.
     """
 
     max_bytes: int
     timeout: float
     min_free_disk: float
+    keep: Callable[[int], None] = lambda size: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,7 @@ async def read_form(
         InvalidField: no file, more than one, or a field that is too long.
         InvalidRequest: no multipart body.
         TooSlow: it came at less than the lowest rate for too long.
+        QueueFull: other forms keep too much.
         NoSpace: the disk is full; what was written is gone.
         ClientDisconnect: the client has left.
     """
@@ -100,7 +103,7 @@ async def read_form(
             pass
         raise _missing(file_fields[0], "send it in a multipart/form-data body")
     with ExitStack() as held:
-        body = _Body(file_fields, held, limits.min_free_disk)
+        body = _Body(file_fields, held, limits)
         reader = PartReader(content_type, body.begin)
         async for data in arriving:
             reader.feed(data)
@@ -211,12 +214,12 @@ class _File:
 class _Body:
     """The parts of one body."""
 
-    def __init__(self, file_fields: tuple[str, ...], held: ExitStack, min_free_disk: float) -> None:
+    def __init__(self, file_fields: tuple[str, ...], held: ExitStack, limits: Limits) -> None:
         self.files: list[_File] = []
         self.fields: list[tuple[str, bytearray]] = []
         self._names = file_fields
         self._held = held
-        self._min_free = min_free_disk
+        self._limits = limits
         self._strangers: list[str] = []
         self._kept = 0
 
@@ -259,6 +262,7 @@ class _Body:
             size += len(data)
             fits = size <= _FIELD_BYTES
             if fits and self._kept + len(data) <= _FIELDS_BYTES:
+                self._limits.keep(len(data))
                 self._kept += len(data)
                 value.extend(data)
             elif is_file:
@@ -286,7 +290,7 @@ class _Body:
             file.pending.clear()
             try:
                 if file.size > _SPOOL_BYTES and data:
-                    _check_room(len(data), self._min_free)
+                    _check_room(len(data), self._limits.min_free_disk)
                     await asyncio.to_thread(file.data.write, data)
                 else:
                     file.data.write(data)

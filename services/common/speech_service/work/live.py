@@ -237,7 +237,8 @@ class LiveSession:
         """Return the first utterance of a view, and remember where speech was heard last."""
         if not len(view):
             return None
-        speech = await asyncio.to_thread(self._service.engine.speech, view)
+        async with self._service.hearings:
+            speech = await asyncio.to_thread(self._service.engine.speech, view)
         if speech:
             self._spoken = max(self._spoken, origin + speech[-1][1])
         return utterance(speech, len(view), self.pace, last)

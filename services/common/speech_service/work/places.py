@@ -6,7 +6,7 @@ while it waits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..contract.errors import QueueFull
@@ -47,3 +47,42 @@ class Places:
             yield
         finally:
             self.taken -= 1
+
+
+class Room:
+    """What many may keep in memory together; all state belongs to the event loop.
+
+    Args:
+        limit: bytes.
+        what: takes them, in the plural, for the message.
+        retry_after: seconds after which some are likely to be free.
+    """
+
+    def __init__(self, limit: int, what: str, retry_after: float) -> None:
+        self.limit = limit
+        self.taken = 0
+        self._what = what
+        self._retry_after = retry_after
+
+    @contextmanager
+    def share(self) -> Iterator[Callable[[int], None]]:
+        """Yield what takes so many bytes more, all given back at the end of the context.
+
+        It raises `QueueFull` where others have taken them.
+        """
+        mine = 0
+
+        def take(size: int) -> None:
+            nonlocal mine
+            if self.taken + size > self.limit:
+                raise QueueFull(
+                    f"{self._what} take {self.taken} bytes already; try again later",
+                    self._retry_after,
+                )
+            mine += size
+            self.taken += size
+
+        try:
+            yield take
+        finally:
+            self.taken -= mine

@@ -24,7 +24,7 @@ from .fetching import Fetches
 from .job import Items, Job
 from .metrics import Metrics
 from .models import Lease, ModelPool
-from .places import Places
+from .places import Places, Room
 from .turns import Turns
 
 log = logging.getLogger(__name__)
@@ -33,6 +33,12 @@ _RETRY_SECONDS = (5.0, 10.0, 30.0, 60.0)
 _UPLOAD_SECONDS = 10.0
 _SESSION_SECONDS = 60.0
 """What an upload and a live session are expected to take, for those who find no place."""
+
+_FIELDS_BYTES = 48 << 20
+"""What the fields of all forms may keep, until they are answered: four with four voices each."""
+
+_HEARINGS = 2
+"""Live sessions in whose audio speech is looked for at once, which takes half a MB for a second."""
 
 _GREETING_CONNECTIONS = 8
 """Beyond twice the sessions: those who are to be told in their protocol that there is no room."""
@@ -70,6 +76,8 @@ class SpeechService:
         self.uploads = Places(
             settings.uploads, "uploads are being read", "MAX_UPLOADS", _UPLOAD_SECONDS
         )
+        self.fields = Room(_FIELDS_BYTES, "the fields of forms", _UPLOAD_SECONDS)
+        self.hearings = asyncio.Semaphore(_HEARINGS)
         live = settings.max_live_sessions
         self.live_sessions = Places(
             live, "live sessions are open", "MAX_LIVE_SESSIONS", _SESSION_SECONDS

@@ -103,3 +103,16 @@ def test_who_reads_his_answers_later_gets_all_of_them(port: int) -> None:
         time.sleep(0.2)
         client.send(UNKNOWN.decode())
         assert all(pong.wait(10) for pong in pongs)
+
+
+def test_who_sends_on_behind_a_farewell_is_cut_off(port: int) -> None:
+    sent = 0
+    with socket.create_connection(("127.0.0.1", port), 5) as client:
+        opened(client, "/")
+        client.sendall(frame(TEXT, b'{"uid": "%s"}' % (b"u" * 2000)))
+        assert b"up to 1000 characters" in client.recv(10_000)
+        with pytest.raises(OSError):
+            while sent < 100_000_000:
+                client.sendall(frame(TEXT, b"a" * 100_000))
+                sent += 100_000
+    assert 1_000_000 < sent < 50_000_000
