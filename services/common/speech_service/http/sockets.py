@@ -212,7 +212,9 @@ def _samples(data: bytes, kind: SampleKind) -> NDArray[np.int16]:
             return (np.frombuffer(data, np.uint8).astype(np.int16) - 128) * 256
         case "float32":
             floats = np.nan_to_num(np.frombuffer(data, "<f4"), nan=0.0, posinf=1.0, neginf=-1.0)
-            samples: NDArray[np.int16] = (np.clip(floats, -1.0, 1.0) * 32767).astype(np.int16)
+            np.clip(floats, -1.0, 1.0, out=floats)
+            floats *= 32767
+            samples: NDArray[np.int16] = floats.astype(np.int16)
             return samples
 
 
