@@ -10,6 +10,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
@@ -18,8 +19,10 @@ from websockets.typing import Subprotocol
 from . import media
 from .fake_hub import FakeHub, serving
 from .harness import wait_until
-from .program import Program, program
+from .program import program
 from .spoken import url_of
+from .test_faster_whisper import ENGLISH
+from .whisperx import running, text, transcribed
 
 KEY, TOKEN, WRONG = "key-s3cret", "hf_tokenS3cret", "wrong-s3cret"
 QUERY, WORDS, BODY = "query-s3cret", "spoken-s3cret", "body-s3cret"
@@ -28,17 +31,16 @@ LEFT = (WebSocketException, TimeoutError)
 PREFIX = "openai-insecure-api-key."
 
 
-def raw(service: Program, *lines: str) -> None:
+def raw(http: httpx.Client, *lines: str) -> None:
     """Send a head as no library would."""
-    with socket.create_connection(("127.0.0.1", service.http.base_url.port or 0), 5) as client:
+    with socket.create_connection(("127.0.0.1", http.base_url.port or 0), 5) as client:
         client.sendall("\r\n".join((*lines, "Host: localhost", "", "")).encode("latin-1"))
         client.settimeout(2)
         with suppress(OSError):
             client.recv(1000)
 
 
-def send_everything(service: Program) -> None:
-    http = service.http
+def send_everything(http: httpx.Client) -> None:
     for headers in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}, {"x-api-key": WRONG}):
         http.get(f"/v1/models?secret={QUERY}", headers=headers)
         http.post(f"/api/pull/some/model?secret={QUERY}", headers=headers)
@@ -84,7 +86,7 @@ def send_everything(service: Program) -> None:
         f"Cookie {KEY}",
     ):
         raw(
-            service,
+            http,
             f"GET /v1/realtime?secret={QUERY} HTTP/1.1",
             "Upgrade: websocket",
             "Connection: Upgrade",
@@ -92,7 +94,7 @@ def send_everything(service: Program) -> None:
             "Sec-WebSocket-Version: 13",
             line,
         )
-    raw(service, f"GET /{KEY} {QUERY} HTTP/9.9")
+    raw(http, f"GET /{KEY} {QUERY} HTTP/9.9")
 
 
 @pytest.mark.parametrize("level", ["debug", "info", "warning", "error", "critical"])
@@ -108,7 +110,7 @@ def test_no_secret_is_written(level: str, tmp_path: Path) -> None:
         with program(tmp_path, LOG_LEVEL=level, **environment) as service:
             key = {"x-api-key": KEY}
             wait_until(lambda: service.http.get("/ready", headers=key).status_code == 200)
-            send_everything(service)
+            send_everything(service.http)
     written = service.log.read_text()
     assert [secret for secret in PLANTED if secret in written] == []
     own = [line for line in written.splitlines() if " INFO speech_service" in line]
@@ -116,6 +118,28 @@ def test_no_secret_is_written(level: str, tmp_path: Path) -> None:
     if own:
         assert any("websocket route=/v1/realtime status=101" in line for line in own)
         assert any("websocket route=other status=401" in line for line in own)
+
+
+@pytest.mark.docker
+@pytest.mark.parametrize("level", ["debug", "info"])
+def test_no_secret_is_written_where_words_and_speakers_are_told(folder: Path, level: str) -> None:
+    """By the second engine, whose libraries are many, and whose work is another process'."""
+    settings = {"API_KEY": KEY, "HF_TOKEN": TOKEN, "LOG_LEVEL": level}
+    with running(folder, **settings) as service:
+        service.http.headers["x-api-key"] = KEY
+        service.until_ready()
+        found = transcribed(
+            service.http,
+            ENGLISH.path.read_bytes(),
+            diarize="true",
+            prompt=WORDS,
+            **{"timestamp_granularities[]": "word"},
+        )
+        del service.http.headers["x-api-key"]
+        send_everything(service.http)
+        written = service.log
+    assert [secret for secret in (*PLANTED, text(found)) if secret in written] == []
+    assert " INFO speech_service" in written
 
 
 @pytest.mark.parametrize("name", ["ALLOW_HOSTS", "MODEL_ALIASES", "WHISPER__TTL", "UVICORN_PORT"])
