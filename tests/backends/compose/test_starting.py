@@ -225,15 +225,16 @@ class TestLentNetwork:
         self, stack: Stack, service: Start, port: int
     ) -> None:
         self.write(stack, port)
-        crashes_once = program(
-            "import os, time; again = os.path.exists('/tmp/lived'); open('/tmp/lived', 'w').close()"
-            "\ntime.sleep(600 if again else 4); raise SystemExit(1)"
+        crashes = program(
+            "import os, time\nwhile not os.path.exists('/tmp/end'): time.sleep(0.05)\n"
+            "os.unlink('/tmp/end'); raise SystemExit(1)"
         )
-        lender = crashes_once | published(port) | {"restart": "always"}
+        lender = crashes | published(port) | {"restart": "always"}
         lent = {key: value for key, value in GENTLE.items() if key != "network_mode"}
         stack.write(app=lent | {"network_mode": "service:vpn"}, vpn=lender)
         backend = service(containers=("app",))
         life = await get(await backend.start(ignore))
+        await stack.run("docker", "exec", f"{stack.name}-vpn-1", "touch", "/tmp/end")
         await until(backend, lambda seen: not seen.running)
         assert await get(await backend.start(ignore)) != life
 
