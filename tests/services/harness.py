@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -130,13 +130,20 @@ PLAIN_FAMILIES = tuple(
 
 @contextmanager
 def serve(
-    engine: Any = None, families: Sequence[APIRouter] = PLAIN_FAMILIES, **settings: Any
+    engine: Any = None,
+    families: Sequence[APIRouter] = PLAIN_FAMILIES,
+    server_options: Mapping[str, Any] = {},
+    **settings: Any,
 ) -> Iterator[httpx.Client]:
     """Run a service on a free port of the loopback; yield a client of it once it is ready."""
     app = create_app(engine or FakeEngine(), Settings(**settings), "test", families)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, log_config=None, timeout_graceful_shutdown=5, root_path=settings.get("root_path", "")
+        app,
+        log_config=None,
+        timeout_graceful_shutdown=5,
+        root_path=settings.get("root_path", ""),
+        **server_options,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,14 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-import uvicorn
-from speech_service.app import create_app
-from speech_service.contract.settings import Settings
 from speech_service.http.frames import FrugalWebSocket
 from websockets.sync.client import connect
 
 from ...greedy import GOES_ON, PING, TEXT, frame, opened
-from ...harness import PLAIN_FAMILIES, FakeEngine, wait_until
+from ...harness import serve, wait_until
 
 UNKNOWN = b'{"type": "unknown", "event_id": "mine"}'
 
@@ -38,21 +34,10 @@ class Watched(FrugalWebSocket):
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    app = create_app(FakeEngine(), Settings(), "test", PLAIN_FAMILIES)
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, ws=Watched, ws_ping_interval=1, ws_ping_timeout=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    port = listener.getsockname()[1]
     Watched.unread = Watched.pieces = 0
-    try:
-        wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200)
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        listener.close()
+    options = {"ws": Watched, "ws_ping_interval": 1, "ws_ping_timeout": 1}
+    with serve(server_options=options) as http:
+        yield http.base_url.port or 0
 
 
 @contextmanager

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-import httpx
 import pytest
-import uvicorn
-from speech_service.app import create_app
-from speech_service.contract.settings import Settings
 from speech_service.http import heads
 from speech_service.http.heads import PatientProtocol
 from websockets.sync.client import connect
 
-from ...harness import PLAIN_FAMILIES, FakeEngine, wait_until
+from ...harness import serve, wait_until
 
 SECONDS = 0.5
 
@@ -26,20 +21,9 @@ SECONDS = 0.5
 def port(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """Where a service listens whose clients have half a second for a head."""
     monkeypatch.setattr(heads, "HEAD_SECONDS", SECONDS)
-    app = create_app(FakeEngine(), Settings(), "test", PLAIN_FAMILIES)
-    listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, http=PatientProtocol, timeout_keep_alive=30)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    port = listener.getsockname()[1]
-    try:
-        wait_until(lambda: httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200)
-        yield port
-    finally:
-        server.should_exit = True
-        thread.join(30)
-        listener.close()
+    options = {"http": PatientProtocol, "timeout_keep_alive": 30}
+    with serve(server_options=options) as http:
+        yield http.base_url.port or 0
 
 
 @contextmanager
