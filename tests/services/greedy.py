@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 
+from speech_service.http.sockets import LONGEST_MESSAGE_BYTES
 from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
@@ -152,8 +153,8 @@ def updates(port: int) -> None:
     with suppress(WebSocketException, OSError, TimeoutError):
         url = f"ws://127.0.0.1:{port}/v1/realtime"
         with connect(url, proxy=None, max_size=None) as client:
-            for number in range(60):
-                stuff = {f"k{number}_{other}": "x" * 1000 for other in range(2000)}
+            for number in range(130):
+                stuff = {f"k{number}_{other}": "x" * 1000 for other in range(900)}
                 known = {"audio": {"input": {"transcription": stuff | {"prompt": "p"}}}}
                 client.send(json.dumps({"type": "session.update", "session": known | stuff}))
                 client.recv(timeout=10)
@@ -184,7 +185,8 @@ def nested(port: int) -> None:
     frames("/v1/realtime", frame(TEXT, deep[:MB]), 3)(port)
 
 
-NOISE = os.urandom(2 * MB)
+NOISE = os.urandom(LONGEST_MESSAGE_BYTES)
+IN_BASE64 = base64.b64encode(NOISE[: LONGEST_MESSAGE_BYTES // 4 * 3 - 100])
 JSON = body("/transcribe/url", "application/json")
 CHUNKED = body(SPEECH, FORM)
 
@@ -217,7 +219,7 @@ GREEDY: dict[str, Greedy] = {
     "a trailer": sends(b"a" * MB, 500, body("/health", "a/b") + b"0\r\nX: "),
     "requests without waiting": partial(together, 20, unread),
     "messages of the largest size": partial(
-        together, 24, frames("/", frame(BINARY, NOISE * 2), 10, GREETING)
+        together, 24, frames("/", frame(BINARY, NOISE), 10, GREETING)
     ),
     "messages before a greeting": partial(together, 24, frames("/", frame(BINARY, NOISE), 10)),
     "base64 of the largest size": partial(
@@ -227,7 +229,7 @@ GREEDY: dict[str, Greedy] = {
             "/v1/realtime",
             frame(
                 TEXT,
-                b'{"type": "input_audio_buffer.append", "audio": "%s"}' % base64.b64encode(NOISE),
+                b'{"type": "input_audio_buffer.append", "audio": "%s"}' % IN_BASE64,
             ),
             10,
         ),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from speech_service.http.sockets import LONGEST_MESSAGE_BYTES
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
@@ -18,6 +19,7 @@ from .program import Program, program
 from .spoken import url_of
 
 MB = 1 << 20
+TOO_MANY = LONGEST_MESSAGE_BYTES + 1
 DEPTHS = (50, 900, 980, 20_000)
 """Some that can be read, some in which writing again gives up, and one without bottom."""
 
@@ -112,8 +114,8 @@ def test_a_session_keeps_what_it_knows_alone(service: Program) -> None:
     with connect(url_of(service.http, "/v1/realtime"), proxy=None, max_size=None) as client:
         client.recv()
         before = service.resident_bytes
-        for number in range(60):
-            stuff = {f"k{number}_{other}": "x" * 1000 for other in range(2000)}
+        for number in range(130):
+            stuff = {f"k{number}_{other}": "x" * 1000 for other in range(900)}
             session = {"audio": {"input": {"transcription": stuff | {"prompt": "Fresnel"}}}}
             client.send(json.dumps({"type": "session.update", "session": session | stuff}))
             told = str(client.recv())
@@ -123,7 +125,7 @@ def test_a_session_keeps_what_it_knows_alone(service: Program) -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/v1/realtime", "/v1/audio/transcriptions"])
-@pytest.mark.parametrize("data", ["x" * (4 * MB + 1), b"x" * (4 * MB + 1)], ids=["text", "binary"])
+@pytest.mark.parametrize("data", ["x" * TOO_MANY, b"x" * TOO_MANY], ids=["text", "binary"])
 def test_a_message_has_an_end(service: Program, path: str, data: str | bytes) -> None:
     with connect(url_of(service.http, path), proxy=None) as client:
         with pytest.raises(ConnectionClosedError) as closed:

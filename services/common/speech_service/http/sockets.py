@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-LONGEST_MESSAGE_BYTES = 4 << 20
-"""A minute of audio, as samples of 32 bits at 16 kHz or as base64 of pcm16 at 24 kHz."""
+LONGEST_MESSAGE_BYTES = 2 << 20
+"""Half a minute of audio, as samples of 32 bits at 16 kHz or as base64 of pcm16 at 24 kHz."""
 
 END_OF_AUDIO = "END_OF_AUDIO"
 POLICY_VIOLATION, INTERNAL_ERROR, TRY_AGAIN_LATER = 1008, 1011, 1013
