@@ -234,7 +234,12 @@ class TestLentNetwork:
         stack.write(app=lent | {"network_mode": "service:vpn"}, vpn=lender)
         backend = service(containers=("app",))
         life = await get(await backend.start(ignore))
-        await stack.run("docker", "exec", f"{stack.name}-vpn-1", "touch", "/tmp/end")
+        vpn = f"{stack.name}-vpn-1"
+        await stack.run("docker", "exec", vpn, "touch", "/tmp/end")
+        lives = ("docker", "inspect", "--format", "{{.RestartCount}} {{.State.Status}}", vpn)
+        async with asyncio.timeout(60):
+            while (await stack.run(*lives)).strip() != "1 running":  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
         await until(backend, lambda seen: not seen.running)
         assert await get(await backend.start(ignore)) != life
 

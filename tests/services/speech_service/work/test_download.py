@@ -162,23 +162,26 @@ async def test_a_defect_is_no_trouble_with_the_hub(hub: FakeHub) -> None:
         await download(replace(WANTED, last=[]), silent)
 
 
+async def given_up(wanted: Download | WebFile, listener: socket.socket) -> None:
+    """Begin a download from a server that says nothing, and have nobody want it any more."""
+    listener.setblocking(False)
+    before = children()
+    fetching = asyncio.ensure_future(download(wanted, silent))
+    asked, _ = await asyncio.wait_for(asyncio.get_running_loop().sock_accept(listener), timeout=30)
+    with asked:
+        assert len(children() - before) == 1
+        fetching.cancel()
+        async with asyncio.timeout(60):
+            await asyncio.gather(fetching, return_exceptions=True)
+        assert children() <= before
+
+
 async def test_a_download_from_a_silent_hub_ends_at_once_when_it_is_given_up(
     hub: FakeHub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        before = children()
-        fetching = asyncio.ensure_future(download(WANTED, silent))
-        asked, _ = await asyncio.wait_for(
-            asyncio.get_running_loop().sock_accept(listener), timeout=30
-        )
-        with asked:
-            assert len(children() - before) == 1
-            fetching.cancel()
-            async with asyncio.timeout(2):
-                await asyncio.gather(fetching, return_exceptions=True)
-            assert children() == before
+        await given_up(WANTED, listener)
 
 
 WEIGHTS = bytes(range(256)) * 1000
@@ -263,18 +266,8 @@ async def test_the_size_of_a_file_is_known_before_it_is_downloaded(tmp_path: Pat
 
 async def test_a_silent_server_of_a_file_ends_at_once_when_it_is_given_up(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        listener.setblocking(False)
         address = f"http://127.0.0.1:{listener.getsockname()[1]}/w.pt"
-        fetching = asyncio.ensure_future(download(WebFile(address, str(tmp_path)), silent))
-        asked, _ = await asyncio.wait_for(
-            asyncio.get_running_loop().sock_accept(listener), timeout=30
-        )
-        with asked:
-            assert len(children()) == 1
-            fetching.cancel()
-            async with asyncio.timeout(2):
-                await asyncio.gather(fetching, return_exceptions=True)
-            assert children() == set()
+        await given_up(WebFile(address, str(tmp_path)), listener)
 
 
 PARENT = """
