@@ -6,6 +6,7 @@ Test modules import the fixtures by the names of their functions.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import shlex
@@ -28,6 +29,67 @@ from tests.ports import free_port
 
 SHIPPED = Path(__file__).parent.parent / "nginx"
 HOST = "whisper.example.org"
+PASSWORD = "Basic " + base64.b64encode(b"you:secret").decode()
+CLAIMS = [
+    "Forwarded",
+    "X-Forwarded",
+    "X-Forwarded-By",
+    "X-Forwarded-Server",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Path",
+    "X-Forwarded-Uri",
+    "X-Forwarded-Method",
+    "X-Forwarded-Scheme",
+    "X-Forwarded-Protocol",
+    "X-Forwarded-Ssl",
+    "X-Forwarded-User",
+    "X-Forwarded-Preferred-Username",
+    "X-Forwarded-Email",
+    "X-Forwarded-Groups",
+    "X-Forwarded-Access-Token",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-Tls-Client-Cert",
+    "Remote-User",
+    "Remote-Name",
+    "Remote-Email",
+    "Remote-Groups",
+    "X-Remote-User",
+    "X-Remote-Email",
+    "X-Remote-Group",
+    "X-Remote-Groups",
+    "X-Authenticated-User",
+    "X-WebAuth-User",
+    "X-Auth-Request-User",
+    "X-Auth-Request-Email",
+    "X-Auth-Request-Groups",
+    "X-Auth-Request-Access-Token",
+    "X-Auth-Request-Preferred-Username",
+    "X-Client-Cert",
+    "X-SSL-Client-Cert",
+    "X-SSL-Client-Verify",
+    "X-SSL-Client-DN",
+    "SSL-Client-Cert",
+    "Client-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "X-Original-For",
+    "X-ProxyUser-IP",
+    "True-Client-IP",
+    "CF-Connecting-IP",
+    "Fastly-Client-IP",
+    "X-Scheme",
+    "X-Url-Scheme",
+    "Front-End-Https",
+    "X-Host",
+    "X-Original-Host",
+    "X-Original-Proto",
+    "X-Original-URL",
+    "X-Rewrite-URL",
+    "X-Script-Name",
+    "X-Sendfile-Type",
+    "X-Accel-Mapping",
+]
+"""Headers that only a gate, or a proxy in front, may set."""
 LIMIT_SECONDS = 20
 
 MAIN = """\

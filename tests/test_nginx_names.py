@@ -7,7 +7,6 @@ none, opens the services of no other name.
 from __future__ import annotations
 
 import asyncio
-import base64
 import re
 import ssl
 from collections.abc import AsyncIterator
@@ -19,6 +18,7 @@ import pytest
 from tests.nginx_site import (  # noqa: F401 - fixtures
     HOST,
     LIMIT_SECONDS,
+    PASSWORD,
     Site,
     running,
     sign_certificates,
@@ -28,7 +28,6 @@ OPEN = "open.example.org"  # its site asks for no password
 SECOND = "second.example.org"  # a further name of that site
 HIDDEN = ["stt.example.org", "internal.example.org"]  # in config.json alone: an alias, a service
 CLOSED = [HOST, *HIDDEN]
-PASSWORD = "Basic " + base64.b64encode(b"you:secret").decode()
 
 Head = dict[str, list[str]]
 
